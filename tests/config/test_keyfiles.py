@@ -1,0 +1,135 @@
+"""The secrets a configuration points to."""
+
+from __future__ import annotations
+
+import base64
+import secrets as random
+from pathlib import Path
+
+import pytest
+
+from tests.config.site import BERLIN, LYON, Site
+from vpnd.config import Config, load, read_secrets
+from vpnd.errors import ConfigError
+from vpnd.keys import Identity, Secret
+
+PRIVATE, KNOCK, PSK = (bytes([number] * 32) for number in (1, 2, 3))
+
+
+def put(path: Path, raw: bytes, mode: int = 0o600) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(base64.b64encode(raw) + b"\n")
+    path.chmod(mode)
+    return path
+
+
+def config_of(site: Site, *, berlin: str = BERLIN) -> Config:
+    return site.load(f"""\
+[local]
+private_key = "{site.folder}/keys/site.key"
+knock = "{site.folder}/keys/site.knock"
+listen = ["0.0.0.0:5180"]
+
+[peer.berlin]
+public_key = "{berlin}"
+preshared_key = "{site.folder}/keys/berlin.psk"
+networks = ["10.1.0.0/16"]
+
+[peer.lyon]
+public_key = "{LYON}"
+networks = ["10.2.0.0/16"]
+""")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    folder = tmp_path / "keys"
+    put(folder / "site.key", PRIVATE)
+    put(folder / "site.knock", KNOCK)
+    put(folder / "berlin.psk", PSK)
+    return folder
+
+
+def test_all_secrets_are_read_from_their_files(site: Site, keys: Path) -> None:
+    secrets = read_secrets(config_of(site), None)
+    assert secrets.identity.private.expose() == PRIVATE
+    assert secrets.identity.public == Identity.from_private(Secret.copy_of(PRIVATE)).public
+    assert secrets.knock.expose() == KNOCK
+    assert {name: key.expose() for name, key in secrets.preshared_keys.items()} == {"berlin": PSK}
+
+
+def test_an_absent_knock_is_zero(site: Site, keys: Path) -> None:
+    secrets = read_secrets(site.load(f'[local]\nprivate_key = "{keys}/site.key"\n'), None)
+    assert secrets.knock.is_zero()
+    assert not secrets.preshared_keys
+
+
+def test_a_credential_of_the_same_name_wins(site: Site, keys: Path, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    put(credentials / "site.key", b"\x09" * 32, 0o440)
+    secrets = read_secrets(config_of(site), credentials)
+    assert secrets.identity.private.expose() == b"\x09" * 32
+    assert secrets.knock.expose() == KNOCK
+
+
+def test_a_bad_credential_is_not_replaced_by_the_file(site: Site, keys: Path, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    put(credentials / "site.key", b"short")
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(config_of(site), credentials)
+    assert str(raised.value) == (
+        f"site.toml:2: local.private_key: {credentials}/site.key: 5 bytes after base64, a key has 32"
+    )
+
+
+def test_all_bad_key_files_are_told_at_once_at_the_keys_that_name_them(site: Site, keys: Path) -> None:
+    (keys / "site.key").chmod(0o640)
+    (keys / "site.knock").write_text("not base64!")
+    (keys / "berlin.psk").unlink()
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(config_of(site), None)
+    assert str(raised.value).splitlines() == [
+        f"site.toml:2: local.private_key: {keys}/site.key: mode 0640 lets others read it; "
+        f"run chmod 600 {keys}/site.key",
+        f"site.toml:3: local.knock: {keys}/site.knock: not base64: Only base64 data is allowed",
+        f"site.toml:8: peer.berlin.preshared_key: {keys}/berlin.psk: no such file; "
+        "vpnctl key gen makes a private key, vpnctl key psk a shared one",
+    ]
+
+
+def test_a_bad_preshared_key_alone_is_enough_to_refuse(site: Site, keys: Path) -> None:
+    put(keys / "berlin.psk", bytes(32))
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(config_of(site), None)
+    assert str(raised.value) == (
+        f"site.toml:8: peer.berlin.preshared_key: {keys}/berlin.psk: all bytes are zero, which is no secret"
+    )
+
+
+def test_a_missing_default_key_file_is_told_without_a_line(site: Site) -> None:
+    instance = f"t{random.token_hex(4)}"
+    Path("site.toml").write_text("")
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(load(instance, Path("site.toml")), None)
+    assert str(raised.value).startswith(
+        f"site.toml: local.private_key: /etc/vpnd/keys/{instance}.key: no such file; "
+    )
+
+
+def test_our_own_public_key_as_a_peer_is_refused(site: Site, keys: Path) -> None:
+    """[A12] A device never becomes its own peer."""
+    own = Identity.from_private(Secret.copy_of(PRIVATE)).public
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(config_of(site, berlin=str(own)), None)
+    assert str(raised.value) == (
+        "site.toml:7: peer.berlin.public_key: our own key, that of local.private_key; a peer has another"
+    )
+
+
+def test_no_mistake_repeats_a_secret(site: Site, keys: Path) -> None:
+    for number, name in enumerate(("site.key", "site.knock", "berlin.psk")):
+        put(keys / name, bytes([number + 1] * 31))
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(config_of(site), None)
+    for number in (1, 2, 3):
+        assert base64.b64encode(bytes([number] * 30)).decode() not in str(raised.value)

@@ -1,0 +1,248 @@
+"""What a configuration without mistakes gives."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+
+from tests.config.site import BERLIN, LYON, PEER, Site
+from vpnd.config import (
+    Config,
+    InterfaceConfig,
+    LocalConfig,
+    PeerConfig,
+    Place,
+    RoutingConfig,
+    describe,
+    load,
+)
+from vpnd.config.names import SECTION_KEYS
+from vpnd.endpoint import Endpoint, EndpointName
+from vpnd.keys import PublicKey
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "etc" / "vpnd").glob("*.toml"))
+
+EVERY_KEY = f"""\
+[interface]
+name = "vpn0"
+type = "tap"
+addresses = ["10.255.0.1/30", "fd00:ff::1"]
+mtu = 1400
+txqueuelen = 500
+mac = "02:76:70:6E:00:01"
+
+[local]
+private_key = "/k/own.key"
+listen = ["0.0.0.0:5180", "[fe80::1%2]:5180", "[::ffff:192.0.2.1]:5181"]
+fwmark = 0x5180
+workers = 1
+knock = "/k/site.knock"
+padding = "16"
+offload = "off"
+
+[peer.berlin]
+public_key = "{BERLIN}"
+preshared_key = "/k/berlin.psk"
+endpoint = "[fe80::2%eth0]:5180"
+networks = ["10.20.0.0/16", "10.255.0.2"]
+route = false
+keepalive = 25
+accept = ["mtu", "address"]
+enabled = false
+
+[peer."ly.on"]
+public_key = "{LYON}"
+endpoint = "lyon.example.net:5180"
+
+[routing]
+table = 5180
+metric = 0
+full_tunnel = false
+allow_lan = true
+kill_switch = false
+forward = true
+masquerade = ["10.8.0.0/20"]
+"""
+
+
+def test_every_key_arrives_where_it_belongs(site: Site) -> None:
+    assert site.load(EVERY_KEY) == Config(
+        instance="site",
+        files=(Path("site.toml"),),
+        interface=InterfaceConfig(
+            name="vpn0",
+            type="tap",
+            addresses=(ip_interface("10.255.0.1/30"), ip_interface("fd00:ff::1/128")),
+            mtu=1400,
+            txqueuelen=500,
+            mac=bytes.fromhex("0276706e0001"),
+        ),
+        local=LocalConfig(
+            private_key=Path("/k/own.key"),
+            listen=(
+                Endpoint(ip_address("0.0.0.0"), 5180),
+                Endpoint(ip_address("fe80::1"), 5180, 2),
+                Endpoint(ip_address("192.0.2.1"), 5181),
+            ),
+            fwmark=0x5180,
+            workers=1,
+            knock=Path("/k/site.knock"),
+            padding="16",
+            offload="off",
+        ),
+        peers=(
+            PeerConfig(
+                name="berlin",
+                public_key=PublicKey.from_base64(BERLIN),
+                preshared_key=Path("/k/berlin.psk"),
+                endpoint=EndpointName("fe80::2%eth0", 5180),
+                networks=(ip_network("10.20.0.0/16"), ip_network("10.255.0.2/32")),
+                route=False,
+                keepalive=25,
+                accept=frozenset({"address", "mtu"}),
+                enabled=False,
+            ),
+            PeerConfig(
+                name="ly.on",
+                public_key=PublicKey.from_base64(LYON),
+                preshared_key=None,
+                endpoint=EndpointName("lyon.example.net", 5180),
+                networks=(),
+                route=True,
+                keepalive=0,
+                accept=frozenset(),
+                enabled=True,
+            ),
+        ),
+        routing=RoutingConfig(table=5180, metric=0, forward=True, masquerade=(ip_network("10.8.0.0/20"),)),
+    )
+
+
+def test_an_empty_file_gives_the_defaults(site: Site) -> None:
+    assert site.load("") == Config(
+        instance="site",
+        files=(Path("site.toml"),),
+        interface=InterfaceConfig("vpn-site", "tun", (), 1420, 1000, None),
+        local=LocalConfig(Path("/etc/vpnd/keys/site.key"), (), 0, "auto", None, "none", "auto"),
+        peers=(),
+        routing=RoutingConfig(254, 50, False, ()),
+    )
+
+
+@pytest.mark.parametrize(("name", "number"), [("default", 253), ("main", 254), ("local", 255)])
+def test_a_route_tables_name_becomes_its_number(site: Site, name: str, number: int) -> None:
+    assert site.load(f'[routing]\ntable = "{name}"\n').routing.table == number
+
+
+def test_workers_may_be_left_to_vpnd(site: Site) -> None:
+    assert site.load('[local]\nworkers = "auto"\n').local.workers == "auto"
+
+
+def test_a_peer_in_its_own_file_equals_one_in_the_main_file(site: Site) -> None:
+    in_main = site.load(PEER).peers
+    in_own_file = site.load("", berlin=PEER.replace("[peer.berlin]", "")).peers
+    assert in_main == in_own_file
+
+
+def test_a_configuration_without_the_ending_toml_has_its_peers_beside_it_too(site: Site) -> None:
+    (site.folder / "vpn.conf").write_text("")
+    (site.folder / "vpn.conf.d").mkdir()
+    (site.folder / "vpn.conf.d" / "berlin.toml").write_text(PEER.replace("[peer.berlin]", ""))
+    assert [peer.name for peer in load("vpn", Path("vpn.conf")).peers] == ["berlin"]
+
+
+def test_moving_keys_to_other_lines_leaves_the_configuration_equal(site: Site) -> None:
+    assert site.load(EVERY_KEY) == site.load("# moved\n\n" + EVERY_KEY)
+
+
+def test_the_place_of_a_key_is_known(site: Site) -> None:
+    config = site.load(EVERY_KEY)
+    assert config.place_of("local.knock") == Place("site.toml", 14, "local.knock")
+    assert config.place_of("peer.ly.on.endpoint") == Place("site.toml", 30, 'peer."ly.on".endpoint')
+    assert config.place_of("interface.bridge") == Place("site.toml", None, "interface.bridge")
+
+
+def test_the_place_of_a_key_in_a_peer_file_is_known(site: Site) -> None:
+    config = site.load("", berlin=PEER.replace("[peer.berlin]", ""))
+    assert config.place_of("peer.berlin.endpoint") == Place("site.d/berlin.toml", 4, "endpoint")
+
+
+def test_the_description_of_a_configuration_is_a_configuration_that_says_the_same(site: Site) -> None:
+    config = site.load(EVERY_KEY)
+    assert site.load("".join(f"{key} = {value}\n" for key, value in described(config))) == config
+
+
+def described(config: Config) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in describe(config) if not value.startswith("(")]
+
+
+def test_every_value_of_a_description_outside_parentheses_is_toml(site: Site) -> None:
+    for config in (site.load(EVERY_KEY), site.load(PEER)):
+        tomllib.loads("".join(f"{key} = {value}\n" for key, value in described(config)))
+
+
+def test_the_description_shows_defaults(site: Site) -> None:
+    assert describe(site.load(PEER)) == [
+        ("interface.name", '"vpn-site"'),
+        ("interface.type", '"tun"'),
+        ("interface.addresses", "[]"),
+        ("interface.mtu", "1420"),
+        ("interface.txqueuelen", "1000"),
+        ("interface.mac", "(none)"),
+        ("local.private_key", '"/etc/vpnd/keys/site.key"'),
+        ("local.listen", "(an ephemeral port)"),
+        ("local.fwmark", "0"),
+        ("local.workers", '"auto"'),
+        ("local.knock", "(none)"),
+        ("local.padding", '"none"'),
+        ("local.offload", '"auto"'),
+        ("peer.berlin.public_key", f'"{BERLIN}"'),
+        ("peer.berlin.preshared_key", "(none)"),
+        ("peer.berlin.endpoint", '"192.0.2.1:5180"'),
+        ("peer.berlin.networks", '["10.255.0.2/32"]'),
+        ("peer.berlin.route", "true"),
+        ("peer.berlin.keepalive", "0"),
+        ("peer.berlin.accept", "[]"),
+        ("peer.berlin.enabled", "true"),
+        ("routing.table", '"main"'),
+        ("routing.metric", "50"),
+        ("routing.full_tunnel", "false"),
+        ("routing.allow_lan", "true"),
+        ("routing.kill_switch", "false"),
+        ("routing.forward", "false"),
+        ("routing.masquerade", "[]"),
+    ]
+
+
+def test_the_description_says_where_a_value_comes_from_elsewhere(site: Site) -> None:
+    peer = f'[peer.berlin]\npublic_key = "{BERLIN}"\n'
+    text = '[interface]\ntype = "tap"\n[local]\nlisten = ["0.0.0.0:1"]\n' + peer
+    lines = dict(describe(site.load(text)))
+    assert lines["interface.mac"] == "(derived from the public key)"
+    assert lines["peer.berlin.endpoint"] == "(it calls us)"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_shipped_example_is_free_of_mistakes(example: Path) -> None:
+    assert load(example.stem, example).peers
+
+
+def test_all_four_examples_are_there() -> None:
+    assert [path.stem for path in EXAMPLES] == ["hub", "road-warrior", "site-to-site", "tap"]
+
+
+def test_the_reference_names_every_key_and_only_those() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    named = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
+    sections = ("interface", "local", "peer", "routing")
+    assert named == {key for section in sections for key in SECTION_KEYS[section]}
+
+
+def test_the_toml_in_the_reference_is_free_of_mistakes(site: Site) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    main, anna = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert [peer.name for peer in site.load(main, anna=anna).peers] == ["lyon", "anna"]

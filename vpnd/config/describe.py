@@ -1,0 +1,102 @@
+"""Prints a configuration back, key by key, with the value each one has in effect.
+
+Owns the wording only. Secrets are shown as the paths of their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vpnd.config.peers import PUSHABLE
+from vpnd.config.reader import show_text
+from vpnd.config.sections import TABLES
+from vpnd.config.values import Config, InterfaceConfig, LocalConfig, PeerConfig, RoutingConfig
+
+
+def describe(config: Config) -> list[tuple[str, str]]:
+    """Lists every key with its effective value, defaults included.
+
+    Values are written as TOML; what has no value there stands in parentheses.
+    """
+    return [
+        *_section("interface", _interface(config.interface)),
+        *_section("local", _local(config.local)),
+        *(line for peer in config.peers for line in _section(f"peer.{_key(peer.name)}", _peer(peer))),
+        *_section("routing", _routing(config.routing)),
+    ]
+
+
+def _section(name: str, keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"{name}.{key}", value) for key, value in keys]
+
+
+def _interface(interface: InterfaceConfig) -> list[tuple[str, str]]:
+    mac = "(none)" if interface.type == "tun" else "(derived from the public key)"
+    return [
+        ("name", _text(interface.name)),
+        ("type", _text(interface.type)),
+        ("addresses", _array(interface.addresses)),
+        ("mtu", str(interface.mtu)),
+        ("txqueuelen", str(interface.txqueuelen)),
+        ("mac", mac if interface.mac is None else _text(interface.mac.hex(":"))),
+    ]
+
+
+def _local(local: LocalConfig) -> list[tuple[str, str]]:
+    return [
+        ("private_key", _text(local.private_key)),
+        ("listen", _array(local.listen) if local.listen else "(an ephemeral port)"),
+        ("fwmark", f"0x{local.fwmark:x}" if local.fwmark else "0"),
+        ("workers", str(local.workers) if isinstance(local.workers, int) else _text(local.workers)),
+        ("knock", _optional(local.knock)),
+        ("padding", _text(local.padding)),
+        ("offload", _text(local.offload)),
+    ]
+
+
+def _peer(peer: PeerConfig) -> list[tuple[str, str]]:
+    return [
+        ("public_key", _text(peer.public_key)),
+        ("preshared_key", _optional(peer.preshared_key)),
+        ("endpoint", "(it calls us)" if peer.endpoint is None else _text(peer.endpoint)),
+        ("networks", _array(peer.networks)),
+        ("route", _boolean(peer.route)),
+        ("keepalive", str(peer.keepalive)),
+        ("accept", _array(word for word in PUSHABLE if word in peer.accept)),
+        ("enabled", _boolean(peer.enabled)),
+    ]
+
+
+def _routing(routing: RoutingConfig) -> list[tuple[str, str]]:
+    names = {number: name for name, number in TABLES.items()}
+    named = routing.table in names
+    return [
+        ("table", _text(names[routing.table]) if named else str(routing.table)),
+        ("metric", str(routing.metric)),
+        ("full_tunnel", "false"),
+        ("allow_lan", "true"),
+        ("kill_switch", "false"),
+        ("forward", _boolean(routing.forward)),
+        ("masquerade", _array(routing.masquerade)),
+    ]
+
+
+def _key(name: str) -> str:
+    """A peer's name as a part of a TOML key: one with a dot needs quotes."""
+    return _text(name) if "." in name else name
+
+
+def _text(value: object) -> str:
+    return show_text(str(value))
+
+
+def _optional(value: object | None) -> str:
+    return "(none)" if value is None else _text(value)
+
+
+def _array(values: Iterable[object]) -> str:
+    return f"[{', '.join(map(_text, values))}]"
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,146 @@
+"""Reads the files of an instance and answers with a Config, or with all mistakes of all files.
+
+Owns which files there are: the main one, and one per peer in the folder beside it. Opens
+nothing else; key files are read later, by those who may.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from vpnd.config.lines import find_lines
+from vpnd.config.names import SECTION_KEYS
+from vpnd.config.parse import parse_peer_name
+from vpnd.config.peers import ReadPeer, read_peer, read_peers
+from vpnd.config.reader import Reading, Table
+from vpnd.config.sections import read_interface, read_local, read_routing
+from vpnd.config.together import ReadSections, check_together, unique_peers
+from vpnd.config.values import Config, Place
+from vpnd.errors import ConfigError
+
+_LATER_SECTIONS = ("dns", "pool", "push", "groups")
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def load(instance: str, file: Path) -> Config:
+    """Reads `file` and, beside it, every peer file of the folder named alike with ".d" for ".toml".
+
+    Raises ConfigError with every mistake of every file; then nothing was read in vain, because
+    nothing else was touched.
+    """
+    reading = Reading()
+    root = _read_toml(reading, file)
+    root.check_names(SECTION_KEYS)
+    interface_table, local_table = root.table("interface"), root.table("local")
+    interface = read_interface(interface_table, instance)
+    local = read_local(local_table, instance)
+    routing = read_routing(root.table("routing"))
+    _refuse_later_sections(root)
+    read = list(read_peers(root.table("peer")))
+    peer_files = _peer_files(reading, file)
+    for peer_file in peer_files:
+        read.extend(_read_peer_file(reading, peer_file))
+    peers = unique_peers(read)
+    check_together(ReadSections(interface, interface_table, local, local_table), peers)
+    mistakes = reading.mistakes()
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Config(
+        instance=instance,
+        files=(file, *peer_files),
+        interface=interface,
+        local=local,
+        peers=tuple(peer.config for peer in peers),
+        routing=routing,
+        places=reading.places,
+    )
+
+
+def _refuse_later_sections(root: Table) -> None:
+    for section in _LATER_SECTIONS:
+        if section in root:
+            table = root.table(section)
+            if table.broken:
+                continue
+            root.unsupported(section)
+            if section != "groups":  # its keys are names of the operator's own
+                table.check_names(SECTION_KEYS[section])
+            if section == "push":
+                table.table("dns").check_names(SECTION_KEYS["dns"])
+
+
+def _peer_files(reading: Reading, file: Path) -> tuple[Path, ...]:
+    folder = file.with_name(file.name.removesuffix(".toml") + ".d")
+    try:
+        files = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        _refuse_file(reading, folder, error)
+        return ()
+    return tuple(path for path in files if path.name.endswith(".toml") and not path.name.startswith("."))
+
+
+def _read_peer_file(reading: Reading, file: Path) -> Iterator[ReadPeer]:
+    table = _read_toml(reading, file)
+    name = file.name.removesuffix(".toml")
+    try:
+        parse_peer_name(name)
+    except ValueError as error:
+        reading.mistake(table.place(), str(error))
+    if "peer" in table:
+        table.wrong("peer", "in a peer's own file its keys stand at the top, without [peer.NAME]")
+    elif not table.broken:
+        yield read_peer(table.named("peer", name), name)
+
+
+def _read_toml(reading: Reading, file: Path) -> Table:
+    """Gives the file's top table; one that is broken, after noting why, if the file holds no TOML."""
+    shown = _show_file(file)
+    reading.open(shown)
+    try:
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        _refuse_file(reading, file, error)
+        return Table(reading, shown, {}, lines={}, broken=True)
+    text = ""
+    try:
+        text = data.decode()
+        return Table(reading, shown, tomllib.loads(text), lines=find_lines(text))
+    except UnicodeDecodeError as error:
+        line, problem = data.count(b"\n", 0, error.start) + 1, "not UTF-8 text"
+    except RecursionError:
+        line, problem = None, "nested too deeply"
+    except ValueError as error:
+        line, problem = _explain_toml_error(str(error), text)
+    reading.mistake(Place(shown, line, ""), problem)
+    return Table(reading, shown, {}, lines={}, broken=True)
+
+
+def _explain_toml_error(message: str, text: str) -> tuple[int | None, str]:
+    if text.startswith("\ufeff"):
+        return 1, "starts with a byte order mark; save the file without one"
+    found = _TOML_PLACE.search(message)
+    if found is None:  # not the grammar: a number of more digits than Python converts
+        return None, f"not TOML: {message}"
+    problem = f"not TOML: {message[: found.start()]}"
+    if found[1] is None:
+        return text.rstrip("\n").count("\n") + 1, f"{problem} at the end of the file"
+    hint = "; text stands in quotes" if "Invalid value" in message else ""
+    return int(found[1]), f"{problem} at column {found[2]}{hint}"
+
+
+def _refuse_file(reading: Reading, file: Path, error: OSError | ValueError) -> None:
+    shown = _show_file(file)
+    reading.open(shown)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reading.mistake(Place(shown, None, ""), reason)
+
+
+def _show_file(file: Path) -> str:
+    """A file's name as it may be printed; one that is no UTF-8 gets escapes."""
+    return os.fsencode(file).decode(errors="backslashreplace")

@@ -1,0 +1,167 @@
+"""Reads [interface], [local] and [routing]: the keys, their types, defaults and limits.
+
+Knows nothing of peers, nor of what two sections mean together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from vpnd.config.names import SECTION_KEYS
+from vpnd.config.parse import (
+    parse_interface_address,
+    parse_link_name,
+    parse_listen,
+    parse_mac,
+    parse_network,
+    parse_secret_path,
+)
+from vpnd.config.reader import Table, show_text
+from vpnd.config.values import InterfaceConfig, IPInterface, LocalConfig, RoutingConfig
+from vpnd.endpoint import Endpoint
+
+MTU_DEFAULT: Final = 1420  # bytes of an inner packet: 1500 outside less 80 for IPv6, UDP and the data header
+MTU_MIN: Final = 576  # bytes; every IPv4 host takes that much (RFC 791)
+MTU_MAX: Final = {"tun": 65535, "tap": 65521}  # bytes; the tap driver of Linux counts the Ethernet header in
+TXQUEUELEN_DEFAULT: Final = 1000  # packets
+METRIC_DEFAULT: Final = 50
+LISTEN_MAX: Final = 8  # sockets one packet mover serves
+KEY_FOLDER: Final = Path("/etc/vpnd/keys")
+TABLES: Final = {"default": 253, "main": 254, "local": 255}  # the kernel's own numbers for the names
+_UINT32_MAX: Final = 2**32 - 1
+_OFFLOADS: Final = ("udp-gso", "udp-gro", "tun-vnet")
+
+_TYPES: Final[dict[str, Literal["tun", "tap"]]] = {"tun": "tun", "tap": "tap"}
+_PADDINGS: Final[dict[str, Literal["none", "16", "bucket", "full"]]] = {
+    "none": "none",
+    "16": "16",
+    "bucket": "bucket",
+    "full": "full",
+}
+_OFFLOAD_WORDS: Final[dict[str, Literal["auto", "off"]]] = {"auto": "auto", "off": "off"}
+
+
+def read_interface(table: Table, instance: str) -> InterfaceConfig:
+    table.check_names(SECTION_KEYS["interface"])
+    link_type = table.choice("type", "tun", _TYPES)
+    mac = table.parsed("mac", parse_mac, None).value
+    if "mac" in table and table.is_sound("type") and link_type == "tun":
+        table.wrong("mac", 'only a link of type "tap" has a MAC address')
+    if "bridge" in table:
+        table.unsupported("bridge")
+    return InterfaceConfig(
+        name=_read_link_name(table, instance),
+        type=link_type,
+        addresses=_read_addresses(table),
+        mtu=_read_mtu(table, MTU_MAX[link_type]),
+        txqueuelen=table.integer("txqueuelen", TXQUEUELEN_DEFAULT, 1, _UINT32_MAX),
+        mac=mac,
+    )
+
+
+def _read_link_name(table: Table, instance: str) -> str:
+    default = f"vpn-{instance}"
+    if "name" not in table and not table.broken:
+        try:
+            parse_link_name(default)
+        except ValueError as error:
+            table.wrong("name", f"the default {error}; set another")
+    return table.parsed("name", parse_link_name, default).value
+
+
+def _read_addresses(table: Table) -> tuple[IPInterface, ...]:
+    if table.raw("addresses") == "assigned":
+        table.unsupported("addresses", '"assigned"')
+        return ()
+    found = table.each("addresses", parse_interface_address, same=lambda address: address.ip)
+    return tuple(address.value for address in found)
+
+
+def _read_mtu(table: Table, highest: int) -> int:
+    if table.raw("mtu") == "auto":
+        table.unsupported("mtu", '"auto"')
+        return MTU_DEFAULT
+    return table.integer("mtu", MTU_DEFAULT, MTU_MIN, highest)
+
+
+def read_local(table: Table, instance: str) -> LocalConfig:
+    table.check_names(SECTION_KEYS["local"])
+    default_key = KEY_FOLDER / f"{instance}.key"
+    return LocalConfig(
+        private_key=table.parsed("private_key", parse_secret_path, default_key, secret=True).value,
+        listen=_read_listen(table),
+        fwmark=table.integer("fwmark", 0, 0, _UINT32_MAX),
+        workers=_read_workers(table),
+        knock=table.parsed("knock", parse_secret_path, None, secret=True).value,
+        padding=table.choice("padding", "none", _PADDINGS),
+        offload=_read_offload(table),
+    )
+
+
+def _read_listen(table: Table) -> tuple[Endpoint, ...]:
+    found = table.each("listen", parse_listen)
+    if len(found) > LISTEN_MAX:
+        table.wrong("listen", f"{len(found)} endpoints; at most {LISTEN_MAX}")
+    for placed in found:
+        for other in found:
+            if placed is not other and _covers(other.value, placed.value):
+                table.reading.mistake(placed.place, f"{placed.value} is covered by {other.value} already")
+    return tuple(placed.value for placed in found)
+
+
+def _covers(wide: Endpoint, narrow: Endpoint) -> bool:
+    """Whether a socket bound to `wide` takes the port away from `narrow`."""
+    same_family = wide.address.version == narrow.address.version
+    return wide.address.is_unspecified and wide.port == narrow.port and same_family
+
+
+def _read_workers(table: Table) -> int | Literal["auto"]:
+    if table.raw("workers") == "auto":
+        return "auto"
+    if isinstance(table.raw("workers"), str):
+        table.wrong("workers", f'{show_text(table.text("workers", ""))} is neither "auto" nor an integer')
+        return "auto"
+    if "workers" not in table:
+        return "auto"
+    workers = table.integer("workers", 1, 1, _UINT32_MAX)
+    if workers > 1:
+        table.unsupported("workers", f"{workers} threads per direction: more than 1")
+    return workers
+
+
+def _read_offload(table: Table) -> Literal["auto", "off"]:
+    if isinstance(table.raw("offload"), list):
+        table.each("offload", _parse_offload)
+        table.unsupported("offload", "a list")
+        return "auto"
+    return table.choice("offload", "auto", _OFFLOAD_WORDS)
+
+
+def _parse_offload(word: str) -> str:
+    if word not in _OFFLOADS:
+        raise ValueError(f"{show_text(word)} is none of {', '.join(map(show_text, _OFFLOADS))}")
+    return word
+
+
+def read_routing(table: Table) -> RoutingConfig:
+    table.check_names(SECTION_KEYS["routing"])
+    for key, only in (("full_tunnel", False), ("allow_lan", True), ("kill_switch", False)):
+        if table.boolean(key, only) is not only:
+            table.unsupported(key, str(not only).lower())
+    return RoutingConfig(
+        table=_read_route_table(table),
+        metric=table.integer("metric", METRIC_DEFAULT, 0, _UINT32_MAX),
+        forward=table.boolean("forward", False),
+        masquerade=tuple(network.value for network in table.each("masquerade", parse_network)),
+    )
+
+
+def _read_route_table(table: Table) -> int:
+    name = table.raw("table")
+    if isinstance(name, str):
+        if name not in TABLES:
+            known = ", ".join(map(show_text, TABLES))
+            table.wrong("table", f"{show_text(name)} is none of {known}; a number stands without quotes")
+        return TABLES.get(name, TABLES["main"])
+    return table.integer("table", TABLES["main"], 1, _UINT32_MAX)

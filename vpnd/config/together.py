@@ -1,0 +1,98 @@
+"""Checks what sections and peers mean together: nothing twice, nothing that could never work.
+
+Knows only values that were read without a mistake; about the others it keeps silent, so that
+one mistake is not told as two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vpnd.config.peers import ReadPeer
+from vpnd.config.reader import Placed, Table
+from vpnd.config.values import InterfaceConfig, IPInterface, IPNetwork, LocalConfig
+from vpnd.keys import PublicKey
+
+_IPV6_MTU_MIN = 1280  # bytes (RFC 8200, section 5)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSections:
+    """The main file's sections that peers depend on, with their tables."""
+
+    interface: InterfaceConfig
+    interface_table: Table
+    local: LocalConfig
+    local_table: Table
+
+
+def unique_peers(peers: Iterable[ReadPeer]) -> tuple[ReadPeer, ...]:
+    """Keeps the first peer of each name; the others are mistakes that name both places."""
+    named: dict[str, ReadPeer] = {}
+    for peer in peers:
+        first = named.setdefault(peer.config.name, peer)
+        if first is not peer:
+            text = f'peer "{peer.config.name}" is named twice, first at {first.table.place()}'
+            peer.table.reading.mistake(peer.table.place(), text)
+    return tuple(named.values())
+
+
+def check_together(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
+    """Notes every conflict between the sections and the peers."""
+    _check_mtu(sections, peers)
+    _check_public_keys(peers)
+    _check_networks(sections.interface.addresses, peers)
+    for peer in peers:
+        _check_can_connect(sections, peer)
+        _check_has_networks(sections, peer)
+
+
+def _check_mtu(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
+    table, mtu = sections.interface_table, sections.interface.mtu
+    prefixes: list[IPInterface | IPNetwork] = list(sections.interface.addresses)
+    for peer in peers:
+        prefixes += peer.config.networks
+    ipv6 = next((prefix for prefix in prefixes if prefix.version == 6), None)
+    if ipv6 is not None and mtu < _IPV6_MTU_MIN and table.is_sound("mtu"):
+        table.wrong("mtu", f"{mtu} is too small for IPv6 ({ipv6}); at least {_IPV6_MTU_MIN}")
+
+
+def _check_public_keys(peers: Sequence[ReadPeer]) -> None:
+    owners: dict[PublicKey, ReadPeer] = {}
+    for peer in peers:
+        if peer.table.is_sound("public_key"):
+            first = owners.setdefault(peer.config.public_key, peer)
+            if first is not peer:
+                text = f'peer "{first.config.name}" has this key too, at {first.table.place("public_key")}'
+                peer.table.wrong("public_key", text)
+
+
+def _check_networks(addresses: Sequence[IPInterface], peers: Sequence[ReadPeer]) -> None:
+    """Prefixes that overlap are nested or equal; of nested ones the longer wins: equal ones conflict."""
+    own = {address.ip for address in addresses}
+    owners: dict[IPNetwork, tuple[ReadPeer, Placed[IPNetwork]]] = {}
+    for peer in peers:
+        for network in peer.networks:
+            first, placed = owners.setdefault(network.value, (peer, network))
+            if first is not peer:
+                text = f'{network.value} is behind peer "{first.config.name}" too, at {placed.place}'
+                peer.table.reading.mistake(network.place, text)
+            if network.value.num_addresses == 1 and network.value.network_address in own:
+                text = f"{network.value} is this machine's own address on the link"
+                peer.table.reading.mistake(network.place, text)
+
+
+def _check_can_connect(sections: ReadSections, peer: ReadPeer) -> None:
+    we_call = peer.config.endpoint is not None or not peer.table.is_sound("endpoint")
+    it_calls = bool(sections.local.listen) or not sections.local_table.is_sound("listen")
+    if peer.config.enabled and not we_call and not it_calls:
+        text = "can never connect: it has no endpoint, and [local] listens on no port; set one of them"
+        peer.table.reading.mistake(peer.table.place(), text)
+
+
+def _check_has_networks(sections: ReadSections, peer: ReadPeer) -> None:
+    is_tun = sections.interface.type == "tun" and sections.interface_table.is_sound("type")
+    if is_tun and not peer.config.networks and peer.table.is_sound("networks"):
+        text = "none: no packet could go to this peer or come from it; add its address in the tunnel"
+        peer.table.wrong("networks", text)

@@ -1,0 +1,98 @@
+"""What a configuration says, once it is free of mistakes.
+
+Owns the frozen values that the rest of vpnd reads and compares whole. Knows nothing of TOML;
+the only trace of the files is where each key stood, kept aside for later error messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from vpnd.endpoint import Endpoint, EndpointName
+from vpnd.keys import PublicKey
+
+IPInterface: TypeAlias = IPv4Interface | IPv6Interface
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a key stands: the file, the line from 1 where there is one, and the key as written there."""
+
+    file: str
+    line: int | None
+    key: str
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceConfig:
+    """The link as it shall be. `mac` is None for "tun", and for "tap" where the public key decides it."""
+
+    name: str
+    type: Literal["tun", "tap"]
+    addresses: tuple[IPInterface, ...]
+    mtu: int
+    txqueuelen: int
+    mac: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig:
+    """Our own end. An empty `listen` means an ephemeral port: we call, nobody can call us first."""
+
+    private_key: Path
+    listen: tuple[Endpoint, ...]
+    fwmark: int
+    workers: int | Literal["auto"]
+    knock: Path | None
+    padding: Literal["none", "16", "bucket", "full"]
+    offload: Literal["auto", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """One remote party. `endpoint` is None where we wait for its call; `keepalive` is in seconds, 0 = off."""
+
+    name: str
+    public_key: PublicKey
+    preshared_key: Path | None
+    endpoint: Endpoint | EndpointName | None
+    networks: tuple[IPNetwork, ...]
+    route: bool
+    keepalive: int
+    accept: frozenset[str]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingConfig:
+    """Where routes go and what this machine does for others' packets; `table` is the kernel's number."""
+
+    table: int
+    metric: int
+    forward: bool
+    masquerade: tuple[IPNetwork, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One instance, whole. Two are equal when they ask for the same in files of the same names."""
+
+    instance: str
+    files: tuple[Path, ...]
+    interface: InterfaceConfig
+    local: LocalConfig
+    peers: tuple[PeerConfig, ...]
+    routing: RoutingConfig
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+    def place_of(self, key: str) -> Place:
+        """Tells where a key such as "peer.berlin.public_key" is set; a defaulted one has no line."""
+        return self.places.get(key) or Place(str(self.files[0]), None, key)
