@@ -1,0 +1,114 @@
+"""StatusReport: how an instance is, the one source of status text, JSON and metrics.
+
+Owns the shape of vpnd.status/1 (control.schema.json describes the same in JSON Schema) and
+what "healthy" means. Field names are the JSON keys; within /1 keys are only ever added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vpnd.errors import ControlError
+
+STATUS_SCHEMA: Literal["vpnd.status/1"] = "vpnd.status/1"
+
+InstanceState = Literal["starting", "up", "degraded", "stopping"]
+PeerState = Literal["up", "connecting", "down", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """The kernel interface; `addresses` with their prefix lengths, as in "10.255.0.1/30"."""
+
+    name: str
+    type: Literal["tun", "tap"]
+    mtu: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneReport:
+    """The packet mover; `aead` is printed as it stands, such as "aes-256-gcm (ipsec-mb)". None: not known."""
+
+    uptime_s: float | None
+    aead: str | None
+    offload: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """One peer; None where there is nothing to know yet.
+
+    `reason` is one short line, for people, why the peer is not up. `endpoint` is the present
+    outer address, or the configured name while it has none. Bytes and packets are inner ones.
+    """
+
+    name: str
+    public_key: str
+    state: PeerState
+    reason: str | None
+    endpoint: str | None
+    handshake_age_s: float | None
+    handshakes: int
+    rtt_ms: float | None
+    rx_bytes: int
+    rx_packets: int
+    tx_bytes: int
+    tx_packets: int
+    suite: str | None
+    networks: tuple[str, ...]
+    drops: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFinding:
+    """Something an operator should act on: a stable code, one sentence, what to do about it."""
+
+    code: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """One running daemon. `drops` counts every dropped packet by reason, those of peers included."""
+
+    instance: str
+    state: InstanceState
+    uptime_s: float
+    link: LinkReport | None
+    listen: tuple[str, ...]
+    public_key: str
+    plane: PlaneReport | None
+    peers: tuple[PeerReport, ...]
+    drops: Mapping[str, int]
+    health: tuple[HealthFinding, ...]
+
+    def with_only(self, peer: str) -> InstanceReport:
+        """Keeps one peer, by name or public key. Raises ControlError "no-such-peer"."""
+        kept = tuple(report for report in self.peers if peer in (report.name, report.public_key))
+        if not kept:
+            raise no_such_peer(self.instance, peer, tuple(report.name for report in self.peers))
+        return replace(self, peers=kept)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Every enabled peer is up and nothing waits for the operator."""
+        peers_fine = all(peer.state in ("up", "disabled") for peer in self.peers)
+        return peers_fine and self.state == "up" and not self.health
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """The whole answer: one instance from a daemon, all of them from vpnctl."""
+
+    schema: Literal["vpnd.status/1"] = field(default=STATUS_SCHEMA, kw_only=True)
+    instances: tuple[InstanceReport, ...]
+
+
+def no_such_peer(instance: str, peer: str, known: tuple[str, ...]) -> ControlError:
+    """Makes the error for a name nobody has, with up to ten names that somebody has."""
+    names = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
+    return ControlError("no-such-peer", f'{instance} has no peer "{peer}"; it has {names or "none"}')

@@ -1,0 +1,126 @@
+"""vpnctl: the table of verbs, the global options, and what becomes of errors.
+
+Owns the command line and the exit status. Verbs raise; here is where it is caught and told.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from vpnd import __version__
+from vpnd.control import EXIT_CONFIG, EXIT_DONE, EXIT_REFUSED, exit_code_of
+from vpnd.ctl import check, key, metrics, ping, reconnect, reload, show, status, wait, why
+from vpnd.ctl.context import CONFIG_DIR, RUNTIME_DIR, Context, Verb
+from vpnd.ctl.terminal import Terminal
+from vpnd.errors import ConfigError, ControlError, VpndError
+
+VERBS: tuple[Verb, ...] = (
+    status.VERB,
+    show.VERB,
+    why.VERB,
+    ping.VERB,
+    metrics.VERB,
+    key.VERB,
+    check.VERB,
+    reload.VERB,
+    reconnect.VERB,
+    wait.VERB,
+)
+_INTERRUPTED = 130  # what a shell reports for SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command of the process's own arguments and streams; gives the exit status."""
+    arguments = parse(sys.argv[1:] if argv is None else argv)
+    terminal = Terminal.of(sys.stdout, sys.stderr, os.environ, may_colour=not arguments.no_color)
+    context = Context(
+        terminal=terminal,
+        runtime_dir=arguments.runtime_dir,
+        config_dir=arguments.config_dir,
+        instance=arguments.instance,
+        as_json=arguments.json,
+        environment=os.environ,
+        stdin=cast(io.BufferedIOBase, sys.stdin.buffer),
+        clock=time.monotonic,
+        sleep=time.sleep,
+    )
+    try:
+        code = execute(context, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    return code
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Reads the arguments; global options may stand before or after the verb. Exits with 2 if it cannot."""
+    parser = ArgumentParser(prog="vpnctl", description="Asks and directs vpnd.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"vpnctl {__version__}")
+    _add_globals(parser, is_default=True)
+    parser.set_defaults(run=status.run)
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+    for verb in VERBS:
+        sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help, allow_abbrev=False)
+        verb.add_arguments(sub)
+        _add_globals(sub, is_default=False)
+        sub.set_defaults(run=verb.run)
+    return parser.parse_args(argv)
+
+
+def _add_globals(parser: ArgumentParser, *, is_default: bool) -> None:
+    """A verb's own parser sets nothing that was not given, lest it undo what stood before the verb."""
+    parser.add_argument(
+        "-i",
+        "--instance",
+        metavar="INSTANCE",
+        default=None if is_default else SUPPRESS,
+        help="may be left out where one instance runs",
+    )
+    parser.add_argument(
+        "--runtime-dir",
+        type=Path,
+        metavar="DIR",
+        default=RUNTIME_DIR if is_default else SUPPRESS,
+        help=f"the folder of running instances (default {RUNTIME_DIR})",
+    )
+    parser.add_argument(
+        "--config-dir",
+        type=Path,
+        metavar="DIR",
+        default=CONFIG_DIR if is_default else SUPPRESS,
+        help=f"the folder of configurations (default {CONFIG_DIR})",
+    )
+    for option, text in (("--json", "print JSON"), ("--no-color", "print without colour")):
+        default = False if is_default else SUPPRESS
+        parser.add_argument(option, action="store_true", default=default, help=text)
+
+
+def execute(context: Context, arguments: Namespace) -> int:
+    """Runs the verb; an error becomes a status and a text on standard error, under --json an object too."""
+    try:
+        return cast(int, arguments.run(context, arguments))
+    except ControlError as error:
+        return _report(context, error.code, str(error), exit_code_of(error.code))
+    except ConfigError as error:
+        return _report(context, "config", str(error), EXIT_CONFIG)
+    except VpndError as error:
+        return _report(context, "refused", str(error), EXIT_REFUSED)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _report(context: Context, code: str, text: str, exit_code: int) -> int:
+    if context.as_json:
+        context.terminal.print_json({"error": {"code": code, "text": text}})
+    # Mistakes of a configuration are lines an editor can jump to; nothing may stand before them.
+    prefix = "" if code == "config" else "vpnctl: "
+    context.terminal.print_error(*(f"{prefix}{line}" for line in text.splitlines()))
+    return exit_code
