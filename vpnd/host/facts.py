@@ -1,0 +1,102 @@
+"""What the machine does with packets of ours, read for diagnosis.
+
+Owns questions to the kernel and changes nothing. A question that the kernel does not answer
+gives None.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from vpnd.host.link import observe_addresses, observe_link
+from vpnd.host.netlink import Netlink
+from vpnd.host.plan import Interface
+from vpnd.host.routes import RTM_GETROUTE, RTN_LOCAL, RTN_UNICAST
+from vpnd.host.sysctl import Sysctls
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """A standing link; `type` is "tun", "tap" or what else the kernel calls it ("" for hardware)."""
+
+    name: str
+    type: str
+    is_up: bool
+    has_carrier: bool
+    mtu: int
+    txqueuelen: int
+    mac: bytes | None
+    addresses: frozenset[Interface]
+
+
+def link(name: str) -> LinkFacts | None:
+    """Gives what stands under that name, None where nothing does."""
+    with Netlink() as netlink:
+        found = observe_link(netlink, name)
+        if found is None:
+            return None
+        addresses = observe_addresses(netlink, found.index)
+    return LinkFacts(
+        found.name,
+        found.kind,
+        found.is_up,
+        found.has_carrier,
+        found.mtu,
+        found.txqueuelen,
+        found.mac,
+        addresses,
+    )
+
+
+def rp_filter(link: str) -> int | None:
+    """Gives the reverse-path filter that holds for the link: 0 off, 1 strict, 2 loose.
+
+    The kernel takes the larger of the link's own value and the machine's. IPv6 has none.
+    """
+    sysctls = Sysctls()
+    values = [sysctls.read(f"net/ipv4/conf/{name}/rp_filter") for name in ("all", link)]
+    return max(int(value) for value in values if value is not None) if None not in values else None
+
+
+def forwarding(link: str, family: int) -> bool | None:
+    """Tells whether packets of IP version `family` (4 or 6) that come in by the link are routed on.
+
+    IPv4 asks the link; IPv6 the whole machine, or the link's force_forwarding (Linux 6.17 on).
+    """
+    sysctls = Sysctls()
+    if family == 4:
+        value = sysctls.read(f"net/ipv4/conf/{link}/forwarding")
+        return None if value is None else value != "0"
+    values = [
+        sysctls.read(f"net/ipv6/conf/{name}") for name in ("all/forwarding", f"{link}/force_forwarding")
+    ]
+    return None if values[0] is None else any(value not in (None, "0") for value in values)
+
+
+def route_to(address: Address, mark: int = 0) -> tuple[str, Address | None] | None:
+    """Gives the link and the source address that a packet to `address` with that fwmark leaves by.
+
+    None where the machine has no route for it, or one that refuses.
+    """
+    message = rtmsg()
+    message["family"] = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    message["dst_len"] = address.max_prefixlen
+    message["attrs"] = [["RTA_DST", str(address)]]
+    if mark:
+        message["attrs"].append(["RTA_MARK", mark])
+    try:
+        with Netlink() as netlink:
+            answer = netlink.get(message, RTM_GETROUTE)
+        if answer["type"] not in (RTN_UNICAST, RTN_LOCAL):
+            return None
+        name = socket.if_indextoname(answer.get_attr("RTA_OIF"))
+    except OSError:
+        return None
+    source = answer.get_attr("RTA_PREFSRC")
+    return name, ipaddress.ip_address(source) if source else None

@@ -1,0 +1,268 @@
+"""Brings the machine to one instance's plan with the fewest changes, and takes exactly ours away again.
+
+Owns the order of the steps and the memory of them. Holds no state between calls but the state
+file: link, addresses, routes, nft table and sysctls outlive the process that made them.
+
+Every call is synchronous, takes milliseconds (ten thousand new routes: seconds), and
+may be made on an asyncio loop's own thread or in an executor. Two calls for one instance at
+the same time are the caller's mistake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnd.errors import HostError
+from vpnd.host import state
+from vpnd.host.link import (
+    ObservedLink,
+    Step,
+    check_link,
+    delete_link,
+    link_steps,
+    observe_addresses,
+    observe_links,
+)
+from vpnd.host.nat import nat_steps, removal_steps
+from vpnd.host.netlink import Netlink
+from vpnd.host.plan import Change, HostPlan, LinkPlan
+from vpnd.host.routes import route_steps
+from vpnd.host.sysctl import (
+    NO_FORWARDING,
+    Sysctls,
+    forwarding_steps,
+    record_forwarding,
+    restore_steps,
+    router_advertisement_steps,
+    wanted_forwarding,
+)
+from vpnd.host.tun import open_link
+
+# One round makes the changes, the next finds none or what the kernel took along: routes and IPv6
+# addresses of a link that went down, secondary addresses of a primary. More means that someone
+# works against us.
+_ROUNDS = 5
+
+
+class PartlyAppliedError(HostError):
+    """An apply that stopped half-way; `done` are the changes made before. Apply the old plan to go back."""
+
+    def __init__(self, step: str, cause: str, done: tuple[Change, ...]) -> None:
+        super().__init__(step, cause)
+        self.done = done
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """The steps to a plan, and the record that must stand before the first of them."""
+
+    steps: tuple[Step, ...]
+    record: state.Record
+
+
+class Host:
+    """The machine as one instance shapes it; `state_dir` is that instance's own folder.
+
+    `warnings` holds what the last call found odd and went on without, in words for the log.
+    """
+
+    def __init__(self, state_dir: Path, sysctls: Sysctls | None = None) -> None:
+        self._file = state_dir / state.FILE_NAME
+        self._sysctls = sysctls if sysctls is not None else Sysctls()
+        self.warnings: tuple[str, ...] = ()
+
+    def difference(self, plan: HostPlan) -> tuple[Change, ...]:
+        """Gives what `apply` would change, in order, and changes nothing. HostError where it would refuse."""
+        self.warnings = ()
+        with _opened() as netlink:
+            return tuple(step.change for step in self._draft(netlink, plan, self._load()).steps)
+
+    def apply(self, plan: HostPlan) -> tuple[Change, ...]:
+        """Brings the machine to the plan and gives the changes made; none if it was there already.
+
+        What can be refused beforehand is refused before anything is touched (HostError). A step that
+        the kernel refuses ends the work with PartlyAppliedError; applying the old plan leads back.
+        """
+        self.warnings = ()
+        done: list[Change] = []
+        with state.alone(self._file), _opened() as netlink:
+            for _ in range(_ROUNDS):
+                known = self._load()
+                draft = self._draft(netlink, plan, known)
+                self._remember(draft.record, known)
+                if not draft.steps:
+                    return tuple(done)
+                for step in draft.steps:
+                    _perform(step, netlink, done)
+        raise PartlyAppliedError(
+            f"settle link {plan.link.name}",
+            f"someone else changes it as well; the last change that did not hold: {done[-1]}",
+            tuple(done),
+        )
+
+    def remove(self, instance: str) -> tuple[Change, ...]:
+        """Takes away what `apply` made for the instance and puts previous values back; nothing else.
+
+        Goes on after a step that is refused, then raises the first refusal and keeps the record.
+        Finds the link by the record and by its alias, so that a lost record does not leave it behind.
+        """
+        self.warnings = ()
+        done: list[Change] = []
+        refusals: list[HostError] = []
+        with state.alone(self._file), _opened() as netlink:
+            record = self._load()
+            names = _our_links(observe_links(netlink), record, instance)
+            # A deleted link takes its own sysctls along.
+            saved = {key: value for key, value in record.sysctls.items() if key.split("/")[3] not in names}
+            steps = restore_steps(self._sysctls, saved, state.siblings(self._file))
+            steps += [delete_link(name) for name in sorted(names)]
+            try:
+                steps += removal_steps(instance)
+            except HostError as error:
+                refusals.append(error)
+            for step in steps:
+                try:
+                    _perform(step, netlink, done)
+                except HostError as error:
+                    refusals.append(error)
+            if refusals:
+                raise refusals[0]
+            self._forget()
+        return tuple(done)
+
+    def _draft(self, netlink: Netlink, plan: HostPlan, known: state.Record) -> _Draft:
+        links = observe_links(netlink)
+        standing = links.get(plan.link.name)
+        if standing is not None:
+            _check_ours(standing, plan)
+        forsaken = _our_links(links, known, plan.instance) - {plan.link.name}
+        steps = [delete_link(name) for name in sorted(forsaken)]
+        if standing is None:
+            steps.append(_create(plan.link))
+        steps += router_advertisement_steps(self._sysctls, plan.link.name, plan.link.type)
+        addresses = observe_addresses(netlink, standing.index) if standing is not None else frozenset()
+        steps += link_steps(standing, addresses, plan.link, _alias(plan.instance))
+        nat = nat_steps(plan.instance, plan.link.name, plan.masquerade, may_stand=known.has_nat)
+        sysctl, saved = self._forwarding(plan, links.keys() - forsaken, known.sysctls)
+        route = route_steps(
+            netlink,
+            plan.routes,
+            plan.link.name,
+            standing.index if standing is not None else None,
+            {links[name].index for name in forsaken},
+        )
+        record = state.Record(
+            links=tuple(sorted({plan.link.name, *forsaken})),
+            has_nat=bool(plan.masquerade or nat),
+            sysctls=saved,
+        )
+        # Sources are hidden before packets are forwarded, and both stand before routes bring any.
+        return _Draft((*steps, *nat, *sysctl, *route), record)
+
+    def _forwarding(
+        self, plan: HostPlan, links: set[str], saved: Mapping[str, state.SavedSysctl]
+    ) -> tuple[list[Step], dict[str, state.SavedSysctl]]:
+        siblings = state.siblings(self._file) if plan.forward or saved else {}
+        forwarding = NO_FORWARDING
+        if plan.forward:
+            forwarding = wanted_forwarding(self._sysctls, links | {plan.link.name}, plan.families)
+        record = record_forwarding(self._sysctls, forwarding, saved, siblings)
+        unwanted = {key: value for key, value in saved.items() if key not in record}
+        restore = restore_steps(self._sysctls, unwanted, siblings)
+        # Kept in the record until the restored value stands, so that a failure half-way loses nothing.
+        kept = unwanted if restore else {}
+        return restore + forwarding_steps(self._sysctls, forwarding), record | kept
+
+    def _load(self) -> state.Record:
+        record, warning = state.load(self._file)
+        if warning is not None:
+            self._warn(warning)
+        return record
+
+    def _remember(self, record: state.Record, known: state.Record) -> None:
+        if record == known:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state.store(self._file, record)
+        except OSError as error:
+            cause = f"{self._file}: {error.strerror}"
+            if record.sysctls != known.sysctls:
+                raise HostError("record the sysctls' previous values, before changing them", cause) from error
+            # Link and table are found again by alias and name: only the shorter way is lost.
+            self._warn(f"the record of the machine cannot be written: {cause}")
+
+    def _forget(self) -> None:
+        try:
+            state.erase(self._file)
+        except OSError as error:
+            self._warn(f"{self._file}: {error.strerror}; delete it by hand")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings += (text,)
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[Netlink]:
+    try:
+        with Netlink() as netlink:
+            yield netlink
+    except OSError as error:
+        raise HostError("look at the machine", _explain(error)) from error
+
+
+def _alias(instance: str) -> str:
+    # Shown by `ip link`; marks the link as ours even when the state file is lost.
+    return f"vpnd {instance}"
+
+
+def _our_links(links: Mapping[str, ObservedLink], record: state.Record, instance: str) -> set[str]:
+    return {
+        link.name
+        for link in links.values()
+        if link.is_tun_or_tap
+        and (link.alias == _alias(instance) or (link.name in record.links and not link.alias))
+    }
+
+
+def _check_ours(standing: ObservedLink, plan: HostPlan) -> None:
+    check_link(standing, plan.link)
+    step = f"take link {standing.name}"
+    if standing.alias.startswith("vpnd ") and standing.alias != _alias(plan.instance):
+        other = standing.alias.removeprefix("vpnd ")
+        raise HostError(step, f"it belongs to vpnd's instance {other}; choose another [interface] name")
+    if not standing.is_persistent:
+        raise HostError(
+            step, "another program made it for as long as it runs; choose another [interface] name"
+        )
+
+
+def _create(plan: LinkPlan) -> Step:
+    def act(netlink: Netlink) -> None:  # noqa: ARG001 - every step's deed takes the open conversation
+        for descriptor in open_link(plan):
+            os.close(descriptor)
+
+    return Step(Change("link", f"create {plan.type} link {plan.name}"), act)
+
+
+def _perform(step: Step, netlink: Netlink, done: list[Change]) -> None:
+    try:
+        step.act(netlink)
+    except HostError as error:
+        raise PartlyAppliedError(error.step, error.cause, tuple(done)) from error
+    except OSError as error:
+        raise PartlyAppliedError(str(step.change), _explain(error), tuple(done)) from error
+    done.append(step.change)
+
+
+def _explain(error: OSError) -> str:
+    text = error.strerror or str(error)
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"{text}; vpnd needs CAP_NET_ADMIN in this network namespace"
+    return text

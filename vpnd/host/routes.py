@@ -1,0 +1,167 @@
+"""Our routes into the link: those with our protocol number, and no others.
+
+Owns the difference between wanted and standing routes. Never changes a route of another
+program: where one stands in the way, that is an error that names it.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from vpnd.errors import HostError
+from vpnd.host.link import Step
+from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink
+from vpnd.host.plan import ROUTE_PROTOCOL, Change, Network, RoutePlan
+
+# linux/rtnetlink.h
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTN_UNICAST, RTN_LOCAL = 1, 2
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_PROTOCOL_KERNEL = 2
+_PROTOCOL_NAMES = {
+    2: "kernel",
+    3: "boot",
+    4: "static",
+    9: "ra",
+    12: "bird",
+    16: "dhcp",
+    186: "bgp",
+    188: "ospf",
+}
+
+Key = tuple[Network, int, int]
+
+
+def observe_routes(netlink: Netlink, index: int) -> frozenset[RoutePlan]:
+    """Gives our routes that lead into the link of that index."""
+    found = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        message = rtmsg()
+        message["family"], message["proto"] = family, ROUTE_PROTOCOL
+        message["attrs"] = [["RTA_OIF", index]]
+        for answer in netlink.dump(message, RTM_GETROUTE):
+            if answer["proto"] == ROUTE_PROTOCOL and answer.get_attr("RTA_OIF") == index:
+                found.add(RoutePlan(*_key_of_message(answer)))
+    return frozenset(found)
+
+
+def route_steps(
+    netlink: Netlink, wanted: Iterable[RoutePlan], link: str, index: int | None, forsaken: Collection[int]
+) -> list[Step]:
+    """Gives the steps from our standing routes to the wanted ones; `index` is None for a link yet to come.
+
+    `forsaken` are indices of links of ours that are about to be deleted: their routes are in
+    nobody's way. HostError where a foreign route has a wanted prefix, table and metric.
+    """
+    standing = {route.key: route for route in observe_routes(netlink, index)} if index is not None else {}
+    wanted_by_key = {route.key: route for route in wanted}
+    missing = {key: route for key, route in wanted_by_key.items() if key not in standing}
+    for key in _check_foreign(netlink, missing, link, index, forsaken):
+        del missing[key]
+    extra = [route for key, route in standing.items() if key not in wanted_by_key]
+    steps = [_remove(route, link) for route in sorted(extra, key=str)]
+    return steps + [_add(route, link) for route in sorted(missing.values(), key=str)]
+
+
+def _check_foreign(
+    netlink: Netlink, missing: dict[Key, RoutePlan], link: str, index: int | None, forsaken: Collection[int]
+) -> list[Key]:
+    """Gives the missing routes that the kernel has already on the link's own account."""
+    served = []
+    for family, table in sorted({(key[0].version, key[1]) for key in missing}):
+        for answer in _routes_of_table(netlink, family, table):
+            key = _key_of_message(answer)
+            output, protocol = answer.get_attr("RTA_OIF"), answer["proto"]
+            if key not in missing or (protocol == ROUTE_PROTOCOL and output in forsaken):
+                continue
+            if index is not None and output == index and protocol == _PROTOCOL_KERNEL:
+                served.append(key)
+                continue
+            raise _conflict(missing[key], link, output, protocol)
+    return served
+
+
+def _conflict(route: RoutePlan, link: str, output: int | None, protocol: int) -> HostError:
+    through = _name_of(output) if output is not None else "several ways or none"
+    by = _PROTOCOL_NAMES.get(protocol, str(protocol))
+    return HostError(
+        f"route: add {route} into {link}",
+        f"a route that is not ours has this prefix and metric already (through {through}, protocol {by}); "
+        "delete it, choose another [routing] metric, or set route = false for the peer",
+    )
+
+
+def _name_of(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"link {index}"
+
+
+def _routes_of_table(netlink: Netlink, version: int, table: int) -> list[Any]:
+    message = rtmsg()
+    message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
+    message["attrs"] = [["RTA_TABLE", table]]
+    try:
+        answers = netlink.dump(message, RTM_GETROUTE)
+    except OSError as error:
+        # The table is made with its first route.
+        if error.errno == errno.ENOENT:
+            return []
+        raise
+    return [answer for answer in answers if _table_of(answer) == table]
+
+
+def _table_of(message: Any) -> int:
+    return int(message.get_attr("RTA_TABLE") or message["table"])
+
+
+def _key_of_message(message: Any) -> Key:
+    destination = message.get_attr("RTA_DST")
+    if destination is None:
+        # The default route, which the kernel sends without its zeros.
+        destination = str(ipaddress.ip_address(bytes(4 if message["family"] == socket.AF_INET else 16)))
+    prefix = ipaddress.ip_network(f"{destination}/{message['dst_len']}", strict=False)
+    return (prefix, _table_of(message), message.get_attr("RTA_PRIORITY") or 0)
+
+
+def _route_message(route: RoutePlan, link: str) -> Any:
+    prefix, table, metric = route.key
+    message = rtmsg()
+    message["family"] = socket.AF_INET if prefix.version == 4 else socket.AF_INET6
+    message["dst_len"], message["proto"], message["type"] = prefix.prefixlen, ROUTE_PROTOCOL, RTN_UNICAST
+    message["scope"] = _SCOPE_LINK if prefix.version == 4 else _SCOPE_UNIVERSE
+    message["table"] = table if table < 256 else 0
+    message["attrs"] = [
+        ["RTA_DST", str(prefix.network_address)],
+        ["RTA_TABLE", table],
+        ["RTA_OIF", socket.if_nametoindex(link)],
+    ]
+    if metric:
+        message["attrs"].append(["RTA_PRIORITY", metric])
+    return message
+
+
+def _add(route: RoutePlan, link: str) -> Step:
+    def act(netlink: Netlink) -> None:
+        netlink.change(_route_message(route, link), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL)
+
+    return Step(Change("route", f"add {route} into {link}"), act)
+
+
+def _remove(route: RoutePlan, link: str) -> Step:
+    def act(netlink: Netlink) -> None:
+        try:
+            netlink.change(_route_message(route, link), RTM_DELROUTE)
+        except OSError as error:
+            # The kernel took it away itself, with an address or with the link going down.
+            if error.errno != errno.ESRCH:
+                raise
+
+    return Step(Change("route", f"remove {route} from {link}"), act)
