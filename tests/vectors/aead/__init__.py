@@ -1,0 +1,1 @@
+"""Vectors of the two AEADs, published ones and edges made here."""

@@ -1,0 +1,203 @@
+#include "packet.h"
+
+#include "bytes.h"
+
+enum {
+    IPV4_HEADER_MIN = 20,
+    IPV6_HEADER = 40,
+    IPV4_LENGTH_AT = 2,
+    IPV4_FRAGMENT_AT = 6,
+    IPV4_FRAGMENT_MASK = 0x3fff, /* more-fragments bit and offset */
+    IPV4_PROTOCOL_AT = 9,
+    IPV6_LENGTH_AT = 4,
+    IPV6_NEXT_AT = 6,
+    PROTOCOL_TCP = 6,
+    PROTOCOL_UDP = 17,
+    TCP_HEADER_MIN = 20,
+    TCP_CHECKSUM_AT = 16,
+    UDP_HEADER = 8,
+    UDP_CHECKSUM_AT = 6,
+    MAC_SIZE = 6,
+    TAG_SIZE = 4,
+    ETHER_TYPE_AT = 12,
+    ETHER_TYPE_VLAN = 0x8100,
+    ETHER_TYPE_PROVIDER = 0x88a8,
+    VLAN_MASK = 0x0fff,
+};
+
+static size_t ipv4_length(const uint8_t *packet, size_t size) {
+    if (size < IPV4_HEADER_MIN) {
+        return 0;
+    }
+    size_t header = (packet[0] & 0x0fu) * 4u;
+    size_t length = load_be16(packet + IPV4_LENGTH_AT);
+    if (header < IPV4_HEADER_MIN || header > length || length > size) {
+        return 0;
+    }
+    return length;
+}
+
+static size_t ipv6_length(const uint8_t *packet, size_t size) {
+    if (size < IPV6_HEADER) {
+        return 0;
+    }
+    size_t length = IPV6_HEADER + (size_t)load_be16(packet + IPV6_LENGTH_AT);
+    return length > size ? 0 : length;
+}
+
+size_t packet_ip_length(const uint8_t *packet, size_t size) {
+    if (size == 0) {
+        return 0;
+    }
+    switch (packet[0] >> 4) {
+    case PACKET_IPV4:
+        return ipv4_length(packet, size);
+    case PACKET_IPV6:
+        return ipv6_length(packet, size);
+    default:
+        return 0;
+    }
+}
+
+enum packet_kind packet_kind_of(const uint8_t *packet, size_t size) {
+    if (packet_ip_length(packet, size) == 0) {
+        return PACKET_BAD;
+    }
+    return packet[0] >> 4 == PACKET_IPV4 ? PACKET_IPV4 : PACKET_IPV6;
+}
+
+const uint8_t *packet_source(const uint8_t *packet, uint8_t *family) {
+    *family = packet[0] >> 4;
+    return packet + (*family == PACKET_IPV4 ? 12 : 8);
+}
+
+const uint8_t *packet_destination(const uint8_t *packet, uint8_t *family) {
+    *family = packet[0] >> 4;
+    return packet + (*family == PACKET_IPV4 ? 16 : 24);
+}
+
+bool packet_checksum_place(const uint8_t *packet, size_t size, uint16_t *start, uint16_t *offset) {
+    size_t length = packet_ip_length(packet, size);
+    if (length == 0) {
+        return false;
+    }
+    size_t header = IPV6_HEADER;
+    uint8_t protocol = packet[IPV6_NEXT_AT];
+    if (packet[0] >> 4 == PACKET_IPV4) {
+        if ((load_be16(packet + IPV4_FRAGMENT_AT) & IPV4_FRAGMENT_MASK) != 0) {
+            return false;
+        }
+        header = (packet[0] & 0x0fu) * 4u;
+        protocol = packet[IPV4_PROTOCOL_AT];
+    }
+    if (protocol == PROTOCOL_TCP && length - header >= TCP_HEADER_MIN) {
+        *offset = TCP_CHECKSUM_AT;
+    } else if (protocol == PROTOCOL_UDP && length - header >= UDP_HEADER) {
+        *offset = UDP_CHECKSUM_AT;
+    } else {
+        return false;
+    }
+    *start = (uint16_t)header;
+    return true;
+}
+
+uint16_t checksum_add(uint16_t sum, const uint8_t *bytes, size_t size) {
+    uint64_t wide = sum;
+    while (size >= 4) {
+        wide += load_be32(bytes);
+        bytes += 4;
+        size -= 4;
+    }
+    if (size >= 2) {
+        wide += load_be16(bytes);
+        bytes += 2;
+        size -= 2;
+    }
+    if (size == 1) {
+        wide += (uint64_t)bytes[0] << 8;
+    }
+    while (wide >> 16 != 0) {
+        wide = (wide & 0xffff) + (wide >> 16);
+    }
+    return (uint16_t)wide;
+}
+
+bool packet_complete_checksum(uint8_t *packet, size_t size, size_t start, size_t offset) {
+    if (start > size || size - start < 2 || offset > size - start - 2) {
+        return false;
+    }
+    uint16_t sum = (uint16_t)~checksum_add(0, packet + start, size - start);
+    if (sum == 0 && offset == UDP_CHECKSUM_AT) {
+        sum = 0xffff; /* 0 would say that UDP has no checksum */
+    }
+    store_be16(packet + start + offset, sum);
+    return true;
+}
+
+static size_t bucket_length(size_t plaintext, size_t mtu) {
+    static const size_t buckets[] = {128, 256, 512, 768, 1024, 1280};
+    for (size_t i = 0; i < sizeof(buckets) / sizeof(buckets[0]); i++) {
+        if (plaintext <= buckets[i]) {
+            return buckets[i];
+        }
+    }
+    return mtu;
+}
+
+size_t padded_length(size_t plaintext, enum padding_mode mode, size_t mtu) {
+    if (plaintext == 0 || plaintext >= mtu) {
+        return plaintext;
+    }
+    size_t padded = plaintext;
+    switch (mode) {
+    case PADDING_NONE:
+        break;
+    case PADDING_16:
+        padded = (plaintext + 15) / 16 * 16;
+        break;
+    case PADDING_BUCKET:
+        padded = bucket_length(plaintext, mtu);
+        break;
+    case PADDING_FULL:
+        padded = mtu;
+        break;
+    }
+    return padded < mtu ? padded : mtu;
+}
+
+const uint8_t *frame_destination(const uint8_t *frame) {
+    return frame;
+}
+
+const uint8_t *frame_source(const uint8_t *frame) {
+    return frame + MAC_SIZE;
+}
+
+static bool is_tag(uint16_t ether_type) {
+    return ether_type == ETHER_TYPE_VLAN || ether_type == ETHER_TYPE_PROVIDER;
+}
+
+uint16_t frame_vlan(const uint8_t *frame, size_t size) {
+    if (size < FRAME_HEADER_SIZE + TAG_SIZE || !is_tag(load_be16(frame + ETHER_TYPE_AT))) {
+        return 0;
+    }
+    return load_be16(frame + FRAME_HEADER_SIZE) & VLAN_MASK;
+}
+
+bool frame_is_group(const uint8_t mac[6]) {
+    return (mac[0] & 1u) != 0;
+}
+
+size_t frame_payload(const uint8_t *frame, size_t size, uint16_t *ether_type) {
+    size_t payload = FRAME_HEADER_SIZE;
+    for (unsigned tags = 0; tags <= 2; tags++, payload += TAG_SIZE) {
+        if (size < payload) {
+            return 0;
+        }
+        *ether_type = load_be16(frame + payload - 2);
+        if (!is_tag(*ether_type)) {
+            return payload;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,45 @@
+/* What systemd is told and what it hands in.
+ *
+ * Owns the notify messages, the watchdog and the descriptors of socket activation and of the
+ * descriptor store, all by libsystemd. Without a NOTIFY_SOCKET or LISTEN_FDS every function is
+ * a harmless no.
+ */
+#ifndef VPND_SERVICE_H
+#define VPND_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* READY=1; a status line by service_status. */
+void service_ready(void);
+
+/* STATUS=: one human line. */
+__attribute__((format(printf, 1, 2))) void service_status(const char *format, ...);
+
+/* STOPPING=1 */
+void service_stopping(void);
+
+/* WATCHDOG=1 */
+void service_watchdog(void);
+
+/* Time within which service_watchdog is expected, in microseconds; 0: no watchdog. Send it at a
+ * third of that. */
+uint64_t service_watchdog_usec(void);
+
+/* The SOCK_SEQPACKET listening socket of socket activation, or -1. */
+int service_listen_fd(void);
+
+/* Takes one descriptor out of the store that a former life of this service put there under
+ * `name`; each is given out once. -1 when there are no more of that name. Ours to close. */
+int service_take_stored(const char *name);
+
+/* Puts a copy of the descriptor into the store. `poll`: let systemd drop it on POLLERR or POLLHUP
+ * (a UDP socket raises POLLERR for a mere ICMP error: false for those). 0 or -errno; 0 too when
+ * there is no service manager. */
+int service_store(const char *name, int fd, bool poll);
+
+/* Removes all descriptors of that name from the store. */
+void service_unstore(const char *name);
+
+#endif
