@@ -1,0 +1,389 @@
+"""Joins the protocol's Device with the plane: events go in, actions are carried out.
+
+Owns which number the plane knows each peer by, and when the next turn is due. Knows nothing of
+links, routes or the control socket; it is handed a connected plane and can be handed another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import assert_never
+
+from vpnd.daemon.clock import boottime
+from vpnd.daemon.notices import NoticeWriter
+from vpnd.daemon.strangers import Strangers
+from vpnd.endpoint import Endpoint
+from vpnd.errors import PlaneError
+from vpnd.keys import PublicKey
+from vpnd.plane import events
+from vpnd.plane.client import PlaneClient
+from vpnd.plane.counters import PeerCounters
+from vpnd.plane.wire import RoamState
+from vpnd.protocol import actions
+from vpnd.protocol.actions import Action
+from vpnd.protocol.constants import Slot, Suite
+from vpnd.protocol.device import Device
+from vpnd.protocol.peer import Activity
+from vpnd.protocol.sessions import AdoptedSession
+
+_log = logging.getLogger(__name__)
+
+TURN_S = 0.5  # how often stamps are read at most; deadlines of the protocol come in between
+SLEPT_S = 1.0  # a suspension shorter than this is none
+UNASKED_PING = 0  # the number of echoes that no operator asked for
+EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for the operator
+
+Pongs = Callable[[PublicKey, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerWiring:
+    """What the plane is told of one peer besides its sessions."""
+
+    public_key: PublicKey
+    name: str
+    networks: tuple[IPv4Network | IPv6Network, ...]
+
+
+class Driver:
+    """Runs one Device against one plane on the running loop."""
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        plane_gone: Callable[[], None],
+        link_failed: Callable[[int], None],
+        changed: Callable[[PublicKey], None],
+        pong: Pongs,
+    ) -> None:
+        self.device = device
+        self.plane: PlaneClient | None = None
+        self.strangers = Strangers()
+        self._plane_gone = plane_gone
+        self._link_failed = link_failed
+        self._changed = changed
+        self._pong = pong
+        self._ids: dict[PublicKey, int] = {}
+        self._keys: dict[int, PublicKey] = {}
+        self._wirings: dict[PublicKey, PeerWiring] = {}
+        self._sessions: dict[PublicKey, set[int]] = {}
+        self._notices = NoticeWriter()
+        self._timer: asyncio.TimerHandle | None = None
+        self._asleep = boottime() - time.monotonic()
+        self.last_turn = boottime()
+
+    # -- the plane comes and goes --
+
+    def attach(self, plane: PlaneClient, wirings: Iterable[PeerWiring]) -> None:
+        """Takes a connected plane over: keeps what it holds and we want, removes the rest, adds what misses.
+
+        Sessions that it still has are adopted by the Device, so that traffic and keys go on.
+        Raises PlaneError.
+        """
+        inventory = plane.inventory()
+        now = boottime()
+        self.plane = plane
+        self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
+        wanted = {wiring.public_key: wiring for wiring in wirings}
+        known = {listed.public_key: listed for listed in inventory.peers}
+        for listed in inventory.peers:
+            if listed.public_key in wanted:
+                self._bind(listed.public_key, listed.peer_id)
+            else:
+                plane.remove_peer(listed.peer_id)
+        for wiring in wanted.values():
+            listed_peer = known.get(wiring.public_key)
+            self._wire(
+                wiring, None if listed_peer and listed_peer.endpoint else self._endpoint(wiring.public_key)
+            )
+            held = [
+                AdoptedSession(
+                    session.local_index,
+                    session.remote_index,
+                    Suite(session.suite),
+                    Slot(session.slot),
+                    session.is_initiator,
+                    session.preferred,
+                    session.created_at,
+                )
+                for session in inventory.sessions
+                if self._keys.get(session.peer_id) == wiring.public_key
+            ]
+            self._sessions[wiring.public_key] = {session.local_index for session in held}
+            self.device.adopt(wiring.public_key, held, listed_peer.endpoint if listed_peer else None, now)
+        asyncio.get_running_loop().add_reader(plane.fileno(), self._read_plane)
+
+    def detach(self) -> None:
+        """Lets go of the plane without telling it anything."""
+        if self.plane is not None:
+            asyncio.get_running_loop().remove_reader(self.plane.fileno())
+            self.plane.close()
+            self.plane = None
+
+    def start(self) -> None:
+        """Begins handshakes with every peer that can be reached, and the turns of the clock."""
+        self.perform(self.device.start(boottime()))
+        self._schedule()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- peers --
+
+    def wire(self, wirings: Iterable[PeerWiring]) -> None:
+        """Makes the plane's peers be exactly these; those that stay keep their sessions."""
+        assert self.plane is not None
+        wanted = {wiring.public_key: wiring for wiring in wirings}
+        for key in [key for key in self._ids if key not in wanted]:
+            self.plane.remove_peer(self._ids[key])
+            self._unbind(key)
+        for wiring in wanted.values():
+            if wiring != self._wirings.get(wiring.public_key):
+                is_new = wiring.public_key not in self._ids
+                self._wire(wiring, self._endpoint(wiring.public_key) if is_new else None)
+
+    def counters(self, key: PublicKey) -> PeerCounters | None:
+        """Reads the plane's counters of one peer, where it has the peer."""
+        if self.plane is None or key not in self._ids:
+            return None
+        return self.plane.counters.peer(self._ids[key])
+
+    def name_of(self, peer_id: int) -> str | None:
+        """Tells the name of the peer that the plane knows by this number."""
+        key = self._keys.get(peer_id)
+        return None if key is None else self._wirings[key].name
+
+    def _wire(self, wiring: PeerWiring, endpoint: Endpoint | None) -> None:
+        assert self.plane is not None
+        if wiring.public_key not in self._ids:
+            self._bind(wiring.public_key, self._free_id())
+        self.plane.set_peer(self._ids[wiring.public_key], wiring.public_key, wiring.networks, endpoint)
+        self._wirings[wiring.public_key] = wiring
+
+    def _bind(self, key: PublicKey, peer_id: int) -> None:
+        self._ids[key] = peer_id
+        self._keys[peer_id] = key
+        self._sessions.setdefault(key, set())
+
+    def _unbind(self, key: PublicKey) -> None:
+        del self._keys[self._ids.pop(key)]
+        self._sessions.pop(key, None)
+        self._wirings.pop(key, None)
+        self._notices.forget(key)
+
+    def _free_id(self) -> int:
+        candidate = len(self._keys)
+        if candidate not in self._keys:
+            return candidate
+        return next(number for number in range(len(self._keys) + 1) if number not in self._keys)
+
+    def _endpoint(self, key: PublicKey) -> Endpoint | None:
+        return self.device.snapshot(key).endpoint
+
+    # -- actions --
+
+    def perform(self, wanted: Sequence[Action]) -> None:
+        """Carries the Device's actions out in their order; what the plane refuses is logged, not raised."""
+        for action in wanted:
+            try:
+                self._perform(action)
+            except PlaneError as error:
+                if error.code == "gone":
+                    return
+                _log.info("the plane refused %s: %s", type(action).__name__, error)
+
+    def _perform(self, action: Action) -> None:  # noqa: C901, PLR0912 - one arm per action, none with a decision
+        if self.plane is None:
+            return
+        match action:
+            case actions.SendDatagram(endpoint, datagram):
+                self.plane.send_datagram(endpoint, datagram, wait=False)
+            case actions.InstallSession():
+                self._install(self.plane, action)
+            case actions.RetireSession(peer, local_index):
+                self._sessions.get(peer, set()).discard(local_index)
+                if peer in self._ids:
+                    self.plane.retire_session(self._ids[peer], local_index, wait=False)
+            case actions.SendKeepalive(peer):
+                if peer in self._ids:
+                    self.plane.send_keepalive(self._ids[peer], wait=False)
+            case actions.SendControl(peer, payload, local_index, endpoint):
+                if peer in self._ids:
+                    self.plane.send_control(
+                        self._ids[peer], payload, local_index=local_index, endpoint=endpoint, wait=False
+                    )
+            case actions.FlushStaged(peer):
+                if peer in self._ids:
+                    self.plane.flush_staged(self._ids[peer])
+            case actions.SetEndpoint(peer, endpoint):
+                if peer in self._ids:
+                    self._wire(self._wirings[peer], endpoint)
+                self._changed(peer)
+            case actions.PeerChanged(peer):
+                self._changed(peer)
+            case actions.Pong(peer, opaque, rtt_s):
+                self._pong(peer, opaque, rtt_s)
+            case actions.ParametersReceived():
+                pass  # addresses, routes and names from a peer are not applied in this version
+            case _:
+                assert_never(action)
+
+    def _install(self, plane: PlaneClient, action: actions.InstallSession) -> None:
+        if action.peer not in self._ids:
+            return
+        self._sessions[action.peer].add(action.local_index)
+        plane.install_session(
+            peer_id=self._ids[action.peer],
+            local_index=action.local_index,
+            remote_index=action.remote_index,
+            suite=action.suite,
+            is_initiator=action.is_initiator,
+            preferred=action.preferred,
+            padding=action.padding,
+            features=action.features,
+            endpoint=action.endpoint,
+            send_key=action.send_key,
+            receive_key=action.receive_key,
+            wait=False,
+        )
+        action.send_key.wipe()
+        action.receive_key.wipe()
+
+    # -- events --
+
+    def _read_plane(self) -> None:
+        if self.plane is None:
+            return
+        for event in self.plane.read_events(EVENTS_PER_TURN):
+            self._take(event)
+            if self.plane is None:
+                return
+        self._schedule()
+        if self.plane.has_events:
+            asyncio.get_running_loop().call_soon(self._read_plane)
+
+    def _take(self, event: events.Event) -> None:  # noqa: C901 - one arm per event
+        now = boottime()
+        match event:
+            case events.DatagramEvent(endpoint, data, queue_depth):
+                began = time.thread_time()
+                wanted = self.device.receive(data, endpoint, now, queue_depth=queue_depth)
+                self.device.note_handshake_cpu(time.thread_time() - began, now)
+                if self.device.last_refusal is not None:
+                    self.strangers.note(endpoint, self.device.last_refusal, now)
+                self.perform(wanted)
+            case events.ControlEvent(peer_id, local_index, endpoint, data, received_at):
+                self._with_peer(
+                    peer_id,
+                    lambda key: self.device.receive_control(key, local_index, endpoint, data, received_at),
+                )
+            case events.SessionWanted(peer_id):
+                self._with_peer(peer_id, lambda key: self.device.want_session(key, now))
+            case events.SessionPlaced(peer_id, local_index, slot):
+                self._with_peer(peer_id, lambda key: self._placed(key, local_index, Slot(slot), now))
+            case events.SessionEnded(peer_id, local_index):
+                self._with_peer(peer_id, lambda key: self._ended(key, local_index, now))
+            case events.PeerRoamed(peer_id, endpoint, state):
+                self._with_peer(peer_id, lambda key: self._roamed(key, endpoint, state, now))
+            case events.LinkFailed(error):
+                self._link_failed(error)
+            case events.SocketFailed(error):
+                _log.warning("a UDP socket of the plane failed: %s", os.strerror(error))
+            case events.RequestRefused(kind, code):
+                _log.debug("the plane refused %s: %s", kind, code)
+            case events.PlaneGone():
+                self.detach()
+                self._plane_gone()
+            case _:
+                assert_never(event)
+
+    def _with_peer(self, peer_id: int, decide: Callable[[PublicKey], Sequence[Action]]) -> None:
+        # An event may name a peer that was removed while it was on its way.
+        key = self._keys.get(peer_id)
+        if key is not None:
+            self.perform(decide(key))
+
+    def _placed(self, key: PublicKey, local_index: int, slot: Slot, now: float) -> Sequence[Action]:
+        wanted = self.device.session_placed(key, local_index, slot, now)
+        if slot is Slot.CURRENT:
+            # An echo nobody waits for: its round trip is what status shows.
+            wanted += self.device.ping(key, now, UNASKED_PING)
+        return wanted
+
+    def _ended(self, key: PublicKey, local_index: int, now: float) -> Sequence[Action]:
+        self._sessions[key].discard(local_index)
+        return self.device.session_ended(key, local_index, now)
+
+    def _roamed(self, key: PublicKey, endpoint: Endpoint, state: int, now: float) -> Sequence[Action]:
+        text = RoamState(state).name.lower()
+        _log.info("now at %s (%s)", endpoint, text, extra={"VPND_PEER": self._wirings[key].name})
+        self.device.endpoint_moved(key, endpoint, now)
+        self._changed(key)
+        return ()
+
+    # -- time --
+
+    def turn(self) -> None:
+        """One turn of the clock: reads the stamps, lets the Device decide, sets the next turn."""
+        now = boottime()
+        self.last_turn = now
+        if self._slept():
+            self.perform(self.device.resumed(now))
+        self.perform(self.device.tick(now, self._activity()))
+        if self.plane is not None:
+            self.perform(self._notices.due(self.device, self._drops(), now))
+        self._read_plane()  # what came while a request waited, no reader hears of
+        self._schedule()
+
+    def _slept(self) -> bool:
+        """Tells once after the machine was suspended: only CLOCK_BOOTTIME goes on meanwhile."""
+        asleep = boottime() - time.monotonic()
+        grown, self._asleep = asleep - self._asleep, asleep
+        return grown > SLEPT_S
+
+    def _schedule(self) -> None:
+        now = boottime()
+        deadline = self.device.next_deadline(now)
+        due = self.last_turn + TURN_S if deadline is None else min(deadline, self.last_turn + TURN_S)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self.turn)
+
+    def _activity(self) -> Mapping[PublicKey, Activity]:
+        if self.plane is None:
+            return {}
+        counters = self.plane.counters
+        return {
+            key: _activity_of(counters.peer(self._ids[key]))
+            for key, sessions in self._sessions.items()
+            if sessions
+        }
+
+    def _drops(self) -> Mapping[PublicKey, Mapping[str, int]]:
+        assert self.plane is not None
+        counters = self.plane.counters
+        return {
+            key: counters.peer(self._ids[key]).drops for key, sessions in self._sessions.items() if sessions
+        }
+
+
+def _activity_of(counters: PeerCounters) -> Activity:
+    return Activity(
+        last_sent=counters.last_sent_ns / 1e9,
+        last_received=counters.last_received_ns / 1e9,
+        last_data_sent=counters.last_data_sent_ns / 1e9,
+        last_data_received=counters.last_data_received_ns / 1e9,
+        unanswered_sent_since=counters.unanswered_sent_since_ns / 1e9,
+        unanswered_received_since=counters.unanswered_received_since_ns / 1e9,
+        session_messages=counters.session_messages,
+        session_bytes=counters.session_bytes,
+    )

@@ -1,0 +1,332 @@
+"""One instance from start to stop: brings up link, plane, protocol and control socket, and heals them.
+
+Owns the order of things and what happens when one of them goes away. It never tears the link
+down: that outlives the daemon, and `vpnd --teardown` removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import struct
+from collections.abc import Callable, Coroutine
+
+from vpnd.config import Config, Secrets
+from vpnd.daemon import planes, snmp, wanted
+from vpnd.daemon.clock import boottime
+from vpnd.daemon.driver import Driver
+from vpnd.daemon.pings import Pings
+from vpnd.daemon.resolver import Resolver
+from vpnd.daemon.service import Service
+from vpnd.daemon.settings import Settings
+from vpnd.daemon.state import StateDirectory
+from vpnd.endpoint import Endpoint
+from vpnd.errors import HostError, PlaneError
+from vpnd.host.host import Host
+from vpnd.host.monitor import AddressesChanged, LinkGone, Monitor
+from vpnd.host.plan import HostPlan
+from vpnd.keys import PublicKey, Secret
+from vpnd.plane.client import PlaneClient
+from vpnd.protocol.constants import EPOCH_SIZE, GoodbyeReason, Timers
+from vpnd.protocol.device import Device
+
+_log = logging.getLogger(__name__)
+
+REVIVE_S = (0.0, 0.2, 1.0, 5.0)  # between tries to get plane or link back; the last repeats
+NETWORK_SETTLES_S = 0.2  # changes of addresses and routes come in bursts
+HOUSEKEEPING_S = 1.0
+RESOLVE_AFTER_ATTEMPTS = 3  # unanswered handshakes after which a name is looked up again
+_GOODBYE_S = 0.05  # protocol section 9.3: three copies, 10 ms apart
+
+
+def _epoch_of(plane: PlaneClient) -> bytes:
+    """Sessions live as long as the plane: its birth, not ours, is what peers shall know sessions by."""
+    return hashlib.blake2b(struct.pack("<d", plane.hello.started_at), digest_size=EPOCH_SIZE).digest()
+
+
+class Instance:
+    """Everything that runs for one configuration file."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Config,
+        secrets: Secrets,
+        service: Service,
+        *,
+        timers: Timers,
+        wall_clock_ns: Callable[[], int],
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.secrets = secrets
+        self.service = service
+        self.started_at = boottime()
+        self.failures: dict[str, str] = {}  # what is broken now, by part, for status and `why`
+        self.host = Host(settings.state_dir)
+        self.state = StateDirectory(settings.state_dir)
+        self.previous_keys: dict[PublicKey, Secret] = {}
+        self.changed = asyncio.Event()
+        self.pings = Pings()
+        self.resolver = Resolver(self._resolved)
+        self._timers = timers
+        self._wall_clock_ns = wall_clock_ns
+        self._known = self.state.load_endpoints()
+        self._bound: tuple[Endpoint, ...] = ()
+        self._address_errors = snmp.address_errors()
+        self._asked_again: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._monitor: Monitor | None = None
+        self._network_timer: asyncio.TimerHandle | None = None
+        self.plane_started_at: float | None = None
+        self.driver: Driver
+
+    # -- start and stop --
+
+    async def start(self) -> None:
+        """Brings everything up; when it returns, link, addresses and routes stand.
+
+        Raises HostError or PlaneError; what was made of the link stays for the next try.
+        """
+        self.settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        plane = planes.connect(self.settings)
+        try:
+            self.driver = Driver(
+                self._new_device(plane),
+                plane_gone=self._plane_gone,
+                link_failed=self._link_failed,
+                changed=self._peer_changed,
+                pong=self.pings.answered,
+            )
+            self._configure_device()
+            await self._hand_over(plane)
+        except BaseException:
+            plane.close()
+            raise
+        self._watch_network()
+        self.resolver.watch(wanted.endpoint_names(self.config))
+        self.driver.start()
+        self.spawn(self._housekeeping())
+
+    async def stop(self) -> None:
+        """Says goodbye to peers unless the plane goes on without us, and lets go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        self.resolver.close()
+        if self._network_timer is not None:
+            self._network_timer.cancel()
+        if self._monitor is not None:
+            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+            self._monitor.close()
+        if self.driver.plane is not None and self.driver.plane.child is not None:
+            # Our own plane ends with us, and with it the sessions: peers need not find out by timeout.
+            self.driver.perform(self.driver.device.goodbye(GoodbyeReason.RESTART, boottime()))
+            await asyncio.sleep(_GOODBYE_S)
+        self.store(at_once=True)
+        self.driver.stop()
+        self.driver.detach()
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Runs `work` beside everything else until it ends or the instance stops."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def store(self, *, at_once: bool = False) -> None:
+        """Writes down what the next life needs."""
+        device = self.driver.device
+        for peer in self.config.peers:
+            endpoint = device.snapshot(peer.public_key).endpoint
+            if endpoint is not None:
+                self._known[peer.public_key] = endpoint
+        wanted_keys = {peer.public_key for peer in self.config.peers}
+        self._known = {key: place for key, place in self._known.items() if key in wanted_keys}
+        self.state.store(device.last_timestamp_ns, self._known, boottime(), at_once=at_once)
+
+    def known_endpoints(self) -> dict[PublicKey, Endpoint]:
+        """Tells where peers were last seen, in this life or the one before."""
+        return dict(self._known)
+
+    def listen_endpoints(self) -> tuple[Endpoint, ...]:
+        """Tells what the plane's sockets are bound to, with their real ports."""
+        return self._bound
+
+    def unforwarded_packets(self) -> int:
+        """Tells how many IPv4 packets the kernel has turned away since our start for want of forwarding."""
+        return snmp.address_errors() - self._address_errors
+
+    # -- the Device --
+
+    def rebuild_device(self) -> None:
+        """Replaces the Device after a change of identity or options; sessions are made anew."""
+        plane = self.driver.plane
+        assert plane is not None
+        self.store(at_once=True)
+        self.driver.device = self._new_device(plane)
+        self._configure_device()
+
+    def _new_device(self, plane: PlaneClient) -> Device:
+        return Device(
+            self.secrets.identity,
+            knock=self.secrets.knock,
+            options=wanted.device_options(self.config, has_aes=plane.hello.has_aes),
+            wall_clock_ns=self._wall_clock_ns,
+            random_bytes=os.urandom,
+            last_timestamp_ns=self.state.load_timestamp_ns(),
+            timers=self._timers,
+            epoch=_epoch_of(plane),
+        )
+
+    def _configure_device(self) -> None:
+        options = wanted.peer_options(self.config, self.secrets, self._known, self.previous_keys)
+        self.driver.perform(self.driver.device.configure(options, boottime()))
+
+    # -- the plane --
+
+    async def _hand_over(self, plane: PlaneClient) -> None:
+        inventory = plane.inventory()
+        planes.give_link(plane, inventory, self._plan().link)
+        await self.shape_host(self._plan())
+        planes.give_sockets(plane, inventory, self.config, self.settings)
+        self.note_sockets(plane)
+        self.driver.attach(plane, wanted.wirings(self.config))
+        self.plane_started_at = plane.hello.started_at
+        held = len(inventory.sessions)
+        _log.info("plane %s, %d sessions taken over", plane.hello.aead, held)
+
+    def note_sockets(self, plane: PlaneClient) -> None:
+        """Looks up what the plane's sockets are bound to after a change of them."""
+        self._bound = plane.inventory().sockets
+
+    def _plane_gone(self) -> None:
+        self.plane_started_at = None
+        self.driver.device.plane_lost()
+        self._heal("plane", "the plane is gone", self._revive_plane)
+
+    async def _revive_plane(self) -> None:
+        plane = planes.connect(self.settings)
+        try:
+            await self._hand_over(plane)
+        except BaseException:
+            plane.close()
+            self.driver.plane = None
+            raise
+        self.driver.start()
+
+    # -- link and network --
+
+    def _link_failed(self, error: int) -> None:
+        self._heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
+
+    async def _revive_link(self) -> None:
+        plane = self.driver.plane
+        if plane is None:
+            return  # the plane's own revival brings the link
+        planes.give_link(plane, plane.inventory(), self._plan().link)
+        await self.shape_host(self._plan())
+
+    def _plan(self) -> HostPlan:
+        return wanted.host_plan(self.config, self.secrets.identity.public)
+
+    async def shape_host(self, plan: HostPlan) -> None:
+        """Brings the machine to the plan, away from the loop: a thousand routes take a second.
+
+        Raises HostError.
+        """
+        for change in await asyncio.to_thread(self.host.apply, plan):
+            _log.debug("%s", change)
+        for warning in self.host.warnings:
+            _log.warning("%s", warning)
+
+    def _watch_network(self) -> None:
+        self._monitor = Monitor()
+        asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._read_monitor)
+
+    def _read_monitor(self) -> None:
+        assert self._monitor is not None
+        for event in self._monitor.read():
+            match event:
+                case LinkGone(name):
+                    if name == self.config.interface.name:
+                        self._heal("link", "the link was deleted", self._revive_link)
+                    continue
+                case AddressesChanged(links):
+                    if links == {self.config.interface.name}:
+                        continue  # our own doing
+            if self._network_timer is None:
+                self._network_timer = asyncio.get_running_loop().call_later(
+                    NETWORK_SETTLES_S, self._network_changed
+                )
+
+    def _network_changed(self) -> None:
+        self._network_timer = None
+        self.driver.perform(self.driver.device.network_changed(boottime()))
+        if self.config.routing.forward and not self.failures:
+            self.spawn(self._forward_on_new_links())
+
+    async def _forward_on_new_links(self) -> None:
+        try:
+            await self.shape_host(self._plan())
+        except HostError as error:
+            _log.warning("%s", error)
+
+    # -- healing --
+
+    def _heal(self, part: str, what: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
+        if part not in self.failures:
+            _log.warning("%s; bringing it back", what)
+            self.failures[part] = what
+            self.spawn(self._revive(part, revive))
+
+    async def _revive(self, part: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
+        tries = 0
+        while True:
+            await asyncio.sleep(REVIVE_S[min(tries, len(REVIVE_S) - 1)])
+            tries += 1
+            try:
+                await revive()
+            except (HostError, PlaneError) as error:
+                if str(error) != self.failures[part]:
+                    _log.warning("%s", error)
+                self.failures[part] = str(error)
+            else:
+                break
+        del self.failures[part]
+        _log.info("the %s is back", part)
+
+    # -- peers --
+
+    def _resolved(self, peer: str, endpoint: Endpoint) -> None:
+        key = next((each.public_key for each in self.config.peers if each.name == peer), None)
+        if key is not None and self.driver.device.snapshot(key).endpoint != endpoint:
+            self.driver.perform(self.driver.device.set_endpoint(key, endpoint, boottime()))
+
+    def _peer_changed(self, _key: PublicKey) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self.store()
+            self._ask_names_again()
+
+    def _ask_names_again(self) -> None:
+        # A name whose address goes unanswered may stand for another address by now.
+        names = wanted.endpoint_names(self.config)
+        for peer in self.config.peers:
+            if peer.name not in names:
+                continue
+            attempts = self.driver.device.snapshot(peer.public_key).attempts
+            rounds = attempts // RESOLVE_AFTER_ATTEMPTS
+            if rounds > self._asked_again.get(peer.name, 0):
+                self.resolver.again(peer.name)
+            self._asked_again[peer.name] = rounds
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # What nobody expected ends the process; the service manager starts it anew.
+            asyncio.get_running_loop().call_exception_handler({"message": "a task died", "exception": error})

@@ -1,0 +1,76 @@
+"""How an instance gets its plane: the one that listens for it, else a child of its own.
+
+Owns the choice and what is handed over at the start of every connection: link and sockets.
+Knows nothing of peers and sessions; the driver takes the connected plane from here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from vpnd.config import Config
+from vpnd.daemon import transports
+from vpnd.daemon.settings import Settings
+from vpnd.errors import PlaneError
+from vpnd.host.plan import LinkPlan
+from vpnd.host.tun import open_link
+from vpnd.plane.client import PlaneClient
+from vpnd.plane.inventory import Inventory
+from vpnd.plane.program import find_program
+
+_log = logging.getLogger(__name__)
+
+
+def connect(settings: Settings) -> PlaneClient:
+    """Connects to the plane at the instance's socket, or starts one as a child. Raises PlaneError."""
+    if settings.plane_socket.exists():
+        try:
+            return PlaneClient.connect(settings.plane_socket)
+        except PlaneError as error:
+            if error.code != "gone":
+                raise
+            _log.warning("%s; starting a plane of our own", error.text)
+    return PlaneClient.spawn(find_program())
+
+
+def give_link(plane: PlaneClient, inventory: Inventory, link: LinkPlan) -> None:
+    """Hands the link over unless the plane has it already and it works. Raises HostError, PlaneError."""
+    has_it = (inventory.link_type, inventory.link_name) == (link.type, link.name) and inventory.link_works
+    if has_it and inventory.mtu == link.mtu:
+        return
+    queues = () if has_it else open_link(link)
+    try:
+        plane.set_link(link.type, link.name, link.mtu, queues)
+    finally:
+        for queue in queues:
+            os.close(queue)
+
+
+def give_sockets(plane: PlaneClient, inventory: Inventory, config: Config, settings: Settings) -> None:
+    """Hands UDP sockets over unless the plane has what the configuration asks for.
+
+    Raises HostError or PlaneError.
+    The mark of sockets cannot be read back from the plane, so a note of it lies beside the socket.
+    """
+    note = settings.runtime_dir / "fwmark"
+    marked = _read_note(note)
+    listen, fwmark = config.local.listen, config.local.fwmark
+    if transports.serves(inventory.sockets, listen) and marked == fwmark:
+        return
+    if inventory.sockets:
+        plane.set_sockets(())  # frees the ports for the new ones
+    sockets = transports.open_sockets(listen, fwmark)
+    try:
+        plane.set_sockets([each.fileno() for each in sockets])
+    finally:
+        transports.close_sockets(sockets)
+    note.write_text(f"{fwmark}\n", encoding="ascii")
+
+
+def _read_note(note: Path) -> int | None:
+    try:
+        return int(note.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,166 @@
+"""Applies changed files to a running instance: whole values are compared, the smallest change is made.
+
+Owns the order of a reload and the way back when a step fails. A file with a mistake changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import fields
+
+from vpnd.config import Config, PeerConfig, Secrets, load, read_secrets
+from vpnd.control import ReloadChange, ReloadReport
+from vpnd.daemon import planes, wanted
+from vpnd.daemon.clock import boottime
+from vpnd.daemon.instance import Instance
+from vpnd.errors import ConfigError, ControlError, HostError, PlaneError
+from vpnd.keys import PublicKey, Secret
+
+_log = logging.getLogger(__name__)
+
+
+async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
+    """Reads the files again and applies what differs; in a dry run only says what would.
+
+    Raises ControlError: "config" with every mistake, "refused" when the machine said no, in which
+    case what was before has been put back.
+    """
+    settings = instance.settings
+    try:
+        config = load(settings.instance, settings.config_file)
+        secrets = read_secrets(config, settings.credentials)
+    except ConfigError as error:
+        raise ControlError("config", str(error)) from None
+    changes = tuple(_changes(instance, config, secrets)) + await _host_changes(instance, config, secrets)
+    if dry_run or not changes:
+        return ReloadReport(dry_run, changes)
+    instance.service.reloading()
+    before = (instance.config, instance.secrets)
+    try:
+        await _apply(instance, config, secrets)
+    except (HostError, PlaneError) as error:
+        await _put_back(instance, *before)
+        raise ControlError("refused", f"{error}; the configuration before stays in force") from error
+    finally:
+        instance.service.ready()
+    _log.info("reloaded: %d changes", len(changes))
+    return ReloadReport(dry_run, changes)
+
+
+async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
+    old_config, old_secrets = instance.config, instance.secrets
+    driver = instance.driver
+    plane = driver.plane
+    if plane is None:
+        raise PlaneError("gone", "the plane is gone and is being brought back; try again in a moment")
+    plan = wanted.host_plan(config, secrets.identity.public)
+    inventory = plane.inventory()
+    planes.give_link(plane, inventory, plan.link)
+    await instance.shape_host(plan)
+    instance.config, instance.secrets = config, secrets
+    if (config.local.listen, config.local.fwmark) != (old_config.local.listen, old_config.local.fwmark):
+        planes.give_sockets(plane, inventory, config, instance.settings)
+        instance.note_sockets(plane)
+    _remember_previous_keys(instance, old_config, old_secrets)
+    if _needs_new_device(instance, old_config, old_secrets):
+        instance.rebuild_device()
+    known = instance.known_endpoints()
+    options = wanted.peer_options(config, secrets, known, instance.previous_keys)
+    now = boottime()
+    # Goodbyes to peers that go are sent while the plane still knows them.
+    driver.perform(driver.device.configure(options, now))
+    driver.wire(wanted.wirings(config))
+    driver.start()
+    instance.resolver.watch(wanted.endpoint_names(config))
+
+
+async def _put_back(instance: Instance, config: Config, secrets: Secrets) -> None:
+    try:
+        await _apply(instance, config, secrets)
+    except (HostError, PlaneError) as error:
+        instance.failures["reload"] = f"the configuration before could not be put back: {error}"
+        _log.error("%s", instance.failures["reload"])
+    else:
+        instance.failures.pop("reload", None)
+
+
+def _remember_previous_keys(instance: Instance, old_config: Config, old_secrets: Secrets) -> None:
+    """Keeps a replaced preshared key, so that both ends need not change theirs in the same second."""
+    before = {peer.public_key: old_secrets.preshared_keys.get(peer.name) for peer in old_config.peers}
+    kept: dict[PublicKey, Secret] = {}
+    for peer in instance.config.peers:
+        old = before.get(peer.public_key)
+        if old is None:
+            continue
+        if old != instance.secrets.preshared_keys.get(peer.name):
+            kept[peer.public_key] = old
+        elif peer.public_key in instance.previous_keys:
+            kept[peer.public_key] = instance.previous_keys[peer.public_key]
+    instance.previous_keys = kept
+
+
+def _needs_new_device(instance: Instance, old_config: Config, old_secrets: Secrets) -> bool:
+    has_aes = True  # the same machine before and after: any value tells the same difference
+    return (
+        old_secrets.identity != instance.secrets.identity
+        or old_secrets.knock != instance.secrets.knock
+        or wanted.device_options(old_config, has_aes=has_aes)
+        != wanted.device_options(instance.config, has_aes=has_aes)
+    )
+
+
+# -- what a reload says it does --
+
+
+def _changes(instance: Instance, config: Config, secrets: Secrets) -> Iterator[ReloadChange]:
+    for section in ("interface", "local", "routing"):
+        yield from _section_changes(section, getattr(instance.config, section), getattr(config, section))
+    if instance.secrets.identity != secrets.identity:
+        yield ReloadChange("change", "local.private_key", "another key; every peer needs a new handshake")
+    if instance.secrets.knock != secrets.knock:
+        yield ReloadChange("change", "local.knock", "another secret; every peer needs a new handshake")
+    before = {peer.name: peer for peer in instance.config.peers}
+    after = {peer.name: peer for peer in config.peers}
+    for name in before.keys() - after.keys():
+        yield ReloadChange("remove", f"peer {name}")
+    for name in after.keys() - before.keys():
+        yield ReloadChange("add", f"peer {name}")
+    for name in sorted(before.keys() & after.keys()):
+        detail = _peer_difference(before[name], after[name])
+        if instance.secrets.preshared_keys.get(name) != secrets.preshared_keys.get(name):
+            detail.append("preshared_key: another key")
+        if detail:
+            yield ReloadChange("change", f"peer {name}", "; ".join(detail))
+
+
+def _section_changes(section: str, before: object, after: object) -> Iterator[ReloadChange]:
+    for name, old, new in _differences(before, after):
+        yield ReloadChange("change", f"{section}.{name}", f"{old} → {new}")
+
+
+def _peer_difference(before: PeerConfig, after: PeerConfig) -> list[str]:
+    return [f"{name}: {old} → {new}" for name, old, new in _differences(before, after)]
+
+
+def _differences(before: object, after: object) -> Iterator[tuple[str, str, str]]:
+    for field in fields(before):  # type: ignore[arg-type]
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old != new:
+            yield field.name, _text(old), _text(new)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple | frozenset):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+async def _host_changes(instance: Instance, config: Config, secrets: Secrets) -> tuple[ReloadChange, ...]:
+    plan = wanted.host_plan(config, secrets.identity.public)
+    try:
+        changes = await asyncio.to_thread(instance.host.difference, plan)
+    except HostError as error:
+        raise ControlError("refused", f"{error}; nothing was changed") from error
+    return tuple(ReloadChange("change", change.step, change.detail) for change in changes)

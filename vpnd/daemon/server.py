@@ -1,0 +1,113 @@
+"""The control socket: one JSON line in, one or more out.
+
+Owns who may connect and the framing; what a request means stands in verbs.py. A caller that is
+slow, silent or gone costs its own connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from vpnd.control import REQUEST_LIMIT, Request, decode_request, encode_error, encode_reply
+from vpnd.errors import ControlError
+
+_log = logging.getLogger(__name__)
+
+ADMIN_GROUP = "vpnd-admin"
+REQUEST_TIMEOUT_S = 10.0  # for the request line to arrive
+WRITE_TIMEOUT_S = 10.0  # for the caller to take a reply
+
+Answer = Callable[[Request], AsyncIterator[object]]
+
+
+class ControlServer:
+    """Serves control.sock until closed. `answer` gives the replies to a request, one by one."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        self._path = path
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens, replacing the socket a killed daemon left. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # The socket is born closed to everyone else, then opened to the group.
+        previous = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(previous)
+        with contextlib.suppress(KeyError, PermissionError):
+            os.chown(self._path, -1, grp.getgrnam(ADMIN_GROUP).gr_gid)
+            self._path.chmod(0o660)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            _check_caller(writer.get_extra_info("socket"))
+            while line := await asyncio.wait_for(_read_line(reader), REQUEST_TIMEOUT_S):
+                await self._answer_line(line, writer)
+        except ControlError as error:
+            with contextlib.suppress(OSError, TimeoutError):
+                await _write(writer, encode_error(error))
+        except (OSError, TimeoutError):
+            pass  # the caller went away or fell silent
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer_line(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            async for reply in self._answer(decode_request(line)):
+                await _write(writer, encode_reply(reply))
+        except ControlError as error:
+            await _write(writer, encode_error(error))
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:
+        raise ControlError("usage", f"the request is longer than {REQUEST_LIMIT} bytes") from None
+
+
+async def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
+    writer.write(line)
+    await asyncio.wait_for(writer.drain(), WRITE_TIMEOUT_S)
+
+
+def _check_caller(connection: socket.socket) -> None:
+    """Lets in root, our own user and members of the group. Raises ControlError."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, gid = struct.unpack("3i", credentials)
+    if uid in (0, os.geteuid()):
+        return
+    try:
+        admins = grp.getgrnam(ADMIN_GROUP)
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        pass
+    else:
+        if admins.gr_gid == gid or admins.gr_gid in os.getgrouplist(user, gid):
+            return
+    _log.warning("uid %d was turned away from the control socket", uid)
+    raise ControlError("not-permitted", f"only root and members of {ADMIN_GROUP} may control vpnd")

@@ -1,0 +1,104 @@
+"""What one instance remembers between its lives: the handshake's clock mark and the peers' endpoints.
+
+Owns two small files in the state directory. Both are caches: a missing, truncated or garbled
+one costs a warning, never the start. Nothing secret is in them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from vpnd.endpoint import Endpoint, parse_endpoint
+from vpnd.keys import PublicKey
+
+_log = logging.getLogger(__name__)
+
+TIMESTAMP_WRITE_INTERVAL_S = 10.0  # protocol section 5.1: rewritten at most so often
+ENDPOINTS_WRITE_INTERVAL_S = 30.0  # protocol section 8
+_FILE_LIMIT = 16 * 2**20  # bytes read back at most
+
+
+class StateDirectory:
+    """The files of one instance. Every write replaces a file whole; a write that the disk refuses is
+    logged once until one succeeds again.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._timestamp_file = directory / "last-timestamp"
+        self._endpoints_file = directory / "endpoints.json"
+        self._written_timestamp_ns = 0
+        self._written_endpoints: dict[str, str] = {}
+        self._timestamp_due = 0.0
+        self._endpoints_due = 0.0
+        self._refused = False
+
+    def load_timestamp_ns(self) -> int:
+        """Tells the last handshake timestamp used, in ns since 1970; 0 when none is known."""
+        text = self._read(self._timestamp_file)
+        if text is None:
+            return 0
+        if not (text.strip().isascii() and text.strip().isdigit() and len(text) < 24):
+            _log.warning("%s holds no timestamp and is started anew", self._timestamp_file)
+            return 0
+        self._written_timestamp_ns = int(text)
+        return self._written_timestamp_ns
+
+    def load_endpoints(self) -> dict[PublicKey, Endpoint]:
+        """Tells where each peer was last seen."""
+        text = self._read(self._endpoints_file)
+        if text is None:
+            return {}
+        endpoints: dict[PublicKey, Endpoint] = {}
+        try:
+            for key, place in dict(json.loads(text)).items():
+                endpoint = parse_endpoint(place)
+                if isinstance(endpoint, Endpoint):
+                    endpoints[PublicKey.from_base64(key)] = endpoint
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            _log.warning("%s is no endpoint cache and is started anew", self._endpoints_file)
+            return {}
+        return endpoints
+
+    def store(
+        self, timestamp_ns: int, endpoints: Mapping[PublicKey, Endpoint], now: float, *, at_once: bool = False
+    ) -> None:
+        """Writes what changed, not more often than the intervals above unless `at_once`."""
+        if timestamp_ns != self._written_timestamp_ns and (at_once or now >= self._timestamp_due):
+            self._timestamp_due = now + TIMESTAMP_WRITE_INTERVAL_S
+            if self._write(self._timestamp_file, f"{timestamp_ns}\n"):
+                self._written_timestamp_ns = timestamp_ns
+        if at_once or now >= self._endpoints_due:
+            self._endpoints_due = now + ENDPOINTS_WRITE_INTERVAL_S
+            wanted = {str(key): str(place) for key, place in endpoints.items()}
+            if wanted != self._written_endpoints and self._write(
+                self._endpoints_file, json.dumps(wanted, indent=1) + "\n"
+            ):
+                self._written_endpoints = wanted
+
+    def _read(self, file: Path) -> str | None:
+        try:
+            with file.open("rb") as stream:
+                return stream.read(_FILE_LIMIT).decode("ascii", "replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("%s cannot be read (%s); going on without it", file, error.strerror)
+            return None
+
+    def _write(self, file: Path, text: str) -> bool:
+        draft = file.with_suffix(file.suffix + ".new")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            draft.write_text(text, encoding="ascii")
+            draft.replace(file)
+        except OSError as error:
+            if not self._refused:
+                _log.warning("%s cannot be written (%s); going on without it", file, error.strerror)
+            self._refused = True
+            return False
+        self._refused = False
+        return True

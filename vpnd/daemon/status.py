@@ -1,0 +1,132 @@
+"""How the instance is, gathered into one StatusReport: the source of text, JSON and metrics.
+
+Owns the words for states and the health findings. Reads everybody, changes nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from vpnd.config import PeerConfig
+from vpnd.control import (
+    HealthFinding,
+    InstanceReport,
+    InstanceState,
+    LinkReport,
+    PeerReport,
+    PeerState,
+    PlaneReport,
+)
+from vpnd.daemon.clock import boottime
+from vpnd.daemon.instance import Instance
+from vpnd.protocol.constants import Suite
+
+SUITE_NAMES = {Suite.AES_256_GCM: "aes-256-gcm", Suite.CHACHA20_POLY1305: "chacha20-poly1305"}
+
+_REMEDIES = {
+    "plane": "it is brought back by itself; if this stays, see the log of vpnd-plane",
+    "link": "it is brought back by itself; if this stays, see the text for what the kernel refuses",
+    "reload": "mend what the text names, then restart the instance",
+}
+
+
+def report(instance: Instance) -> InstanceReport:
+    """Gathers the whole status of the instance now."""
+    config = instance.config
+    peers = tuple(_peer(instance, peer) for peer in config.peers)
+    health = tuple(_health(instance))
+    interface = config.interface
+    return InstanceReport(
+        instance=config.instance,
+        state=_state(instance),
+        uptime_s=boottime() - instance.started_at,
+        link=LinkReport(interface.name, interface.type, interface.mtu, tuple(map(str, interface.addresses))),
+        listen=tuple(map(str, instance.listen_endpoints())),
+        public_key=str(instance.secrets.identity.public),
+        plane=_plane(instance, peers),
+        peers=peers,
+        drops=_sum(
+            instance.driver.device.refusals,
+            instance.driver.plane.counters.drops() if instance.driver.plane else {},
+        ),
+        health=health,
+    )
+
+
+def line(instance: Instance) -> str:
+    """One line for `systemctl status` and the log."""
+    states = [peer_state(instance, peer)[0] for peer in instance.config.peers]
+    wanted = [state for state in states if state != "disabled"]
+    text = f"{wanted.count('up')} of {len(wanted)} peers up"
+    return "; ".join([text, *instance.failures.values()])
+
+
+def peer_state(instance: Instance, peer: PeerConfig) -> tuple[PeerState, str | None]:
+    """Tells the peer's state and, when it is not up, the reason in a few words."""
+    if not peer.enabled:
+        return "disabled", None
+    snapshot = instance.driver.device.snapshot(peer.public_key)
+    if snapshot.current_index is not None:
+        return "up", None
+    if snapshot.stage == "handshaking" and snapshot.endpoint is not None:
+        tries = f"no answer from {snapshot.endpoint} to {snapshot.attempts} tries"
+        return "connecting", tries if snapshot.attempts > 1 else None
+    reason = "no session; traffic starts one"
+    if snapshot.endpoint is None:
+        reason = "waits for its call"
+    elif snapshot.stage == "gave-up":
+        reason = f"no answer from {snapshot.endpoint}"
+    return "down", instance.resolver.error_of(peer.name) or reason
+
+
+def _peer(instance: Instance, peer: PeerConfig) -> PeerReport:
+    snapshot = instance.driver.device.snapshot(peer.public_key)
+    counters = instance.driver.counters(peer.public_key)
+    state, reason = peer_state(instance, peer)
+    endpoint = snapshot.endpoint or peer.endpoint
+    now = boottime()
+    return PeerReport(
+        name=peer.name,
+        public_key=str(peer.public_key),
+        state=state,
+        reason=reason,
+        endpoint=str(endpoint) if endpoint else None,
+        handshake_age_s=None if snapshot.last_handshake_at is None else now - snapshot.last_handshake_at,
+        handshakes=snapshot.handshakes,
+        rtt_ms=None if snapshot.rtt_s is None else snapshot.rtt_s * 1e3,
+        rx_bytes=counters.rx_bytes if counters else 0,
+        rx_packets=counters.rx_packets if counters else 0,
+        tx_bytes=counters.tx_bytes if counters else 0,
+        tx_packets=counters.tx_packets if counters else 0,
+        suite=SUITE_NAMES[snapshot.suite] if snapshot.suite else None,
+        networks=tuple(map(str, peer.networks)),
+        drops=_sum(snapshot.refusals, counters.drops if counters else {}),
+    )
+
+
+def _plane(instance: Instance, peers: tuple[PeerReport, ...]) -> PlaneReport:
+    if instance.driver.plane is None or instance.plane_started_at is None:
+        return PlaneReport(None, None, ())
+    suites = sorted({peer.suite for peer in peers if peer.suite})
+    backend = instance.driver.plane.hello.aead
+    return PlaneReport(
+        boottime() - instance.plane_started_at, f"{'+'.join(suites)} ({backend})" if suites else backend, ()
+    )
+
+
+def _state(instance: Instance) -> InstanceState:
+    return "degraded" if instance.failures else "up"
+
+
+def _health(instance: Instance) -> Iterator[HealthFinding]:
+    for part, text in instance.failures.items():
+        yield HealthFinding(f"{part}-failed", text, _REMEDIES[part])
+
+
+def _sum(*counters: Mapping[str, int]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for counter in counters:
+        for name, number in counter.items():
+            if number:
+                total[name] = total.get(name, 0) + number
+    return total

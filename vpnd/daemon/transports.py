@@ -1,0 +1,103 @@
+"""The UDP sockets of one instance: opened here, because here is the capability, and passed to the plane.
+
+Owns binding, buffer sizes and marks. Never reads a datagram.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from vpnd.endpoint import Endpoint
+from vpnd.errors import HostError
+
+_log = logging.getLogger(__name__)
+
+BUFFER_BYTES = 4 * 2**20  # 28 ms of 1.2 Gbit/s: what a descheduled plane may miss without loss
+EPHEMERAL = (Endpoint(IPv4Address("0.0.0.0"), 0), Endpoint(IPv6Address("::"), 0))  # noqa: S104
+
+# linux/in.h and linux/in6.h; Python names only some of them.
+_IP_PKTINFO = 8
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_IP_PMTUDISC_OMIT = 5  # no DF, and a forged "too big" changes nothing
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_SO_MARK = 36
+
+
+def open_sockets(listen: Sequence[Endpoint], fwmark: int) -> list[socket.socket]:
+    """Binds one UDP socket per endpoint, or an ephemeral port of each family when none is named.
+
+    Raises HostError that names the endpoint. A machine without IPv6 gets no ephemeral IPv6 socket.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for endpoint in listen or EPHEMERAL:
+            try:
+                sockets.append(_open_socket(endpoint, fwmark))
+            except OSError as error:
+                if not listen and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    _log.info("no socket for %s: %s", endpoint, error.strerror)
+                    continue
+                raise HostError(f"bind udp {endpoint}", _remedy(error)) from error
+    except HostError:
+        close_sockets(sockets)
+        raise
+    return sockets
+
+
+def close_sockets(sockets: Sequence[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def serves(bound: Sequence[Endpoint], listen: Sequence[Endpoint]) -> bool:
+    """Tells whether sockets bound to `bound` are what `listen` asks for."""
+    if listen:
+        return set(bound) == set(listen)
+    addresses = {each.address for each in EPHEMERAL}
+    return bool(bound) and all(each.address in addresses for each in bound)
+
+
+def _open_socket(endpoint: Endpoint, fwmark: int) -> socket.socket:
+    is_ipv4 = isinstance(endpoint.address, IPv4Address)
+    family = socket.AF_INET if is_ipv4 else socket.AF_INET6
+    opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if is_ipv4:
+            opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
+        else:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
+        for forced, polite in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                opened.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+            except PermissionError:
+                opened.setsockopt(socket.SOL_SOCKET, polite, BUFFER_BYTES)
+        if fwmark:
+            opened.setsockopt(socket.SOL_SOCKET, _SO_MARK, fwmark)
+        opened.bind(endpoint.to_sockaddr())
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program has the port; choose another in local.listen, or stop that program"
+        case errno.EADDRNOTAVAIL:
+            return "no interface of this machine has the address; local.listen names an address of its own"
+        case errno.EACCES | errno.EPERM:
+            return (
+                f"{error.strerror}; ports below 1024 need CAP_NET_BIND_SERVICE and local.fwmark CAP_NET_ADMIN"
+            )
+        case _:
+            return error.strerror or str(error)

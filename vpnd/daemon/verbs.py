@@ -1,0 +1,136 @@
+"""What each request of the control socket does.
+
+Owns the way from a request to its replies. Knows nothing of sockets and lines; the server
+carries the replies, which are values of control's own types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from vpnd.config import PeerConfig
+from vpnd.control import (
+    Metrics,
+    MetricsReport,
+    Ping,
+    PingEcho,
+    PingSummary,
+    Reconnect,
+    ReconnectReport,
+    Reload,
+    Request,
+    Show,
+    Status,
+    StatusReport,
+    Wait,
+    WaitReport,
+    Why,
+    no_such_peer,
+    to_openmetrics,
+)
+from vpnd.daemon import reload, status, topics, why
+from vpnd.daemon.clock import boottime
+from vpnd.daemon.instance import Instance
+from vpnd.errors import ControlError
+
+PING_INTERVAL_S = 1.0
+PING_TIMEOUT_S = 2.0
+
+
+class Verbs:
+    """Answers requests about one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._reloading = asyncio.Lock()
+
+    async def answer(self, request: Request) -> AsyncIterator[object]:
+        """Gives the replies to one request. Raises ControlError."""
+        match request:
+            case Status(peer):
+                report = status.report(self._instance)
+                yield StatusReport((report.with_only(peer) if peer else report,))
+            case Show(topic):
+                yield await topics.report(self._instance, topic)
+            case Why(peer):
+                yield await why.report(self._instance, self._find(peer))
+            case Ping():
+                async for reply in self._ping(request):
+                    yield reply
+            case Reload(dry_run):
+                async with self._reloading:
+                    yield await reload.reload(self._instance, dry_run=dry_run)
+            case Reconnect(peer):
+                yield self._reconnect(self._find(peer))
+            case Wait(peer, timeout_s):
+                yield await self._wait(peer, timeout_s)
+            case Metrics():
+                yield MetricsReport(to_openmetrics(StatusReport((status.report(self._instance),))))
+
+    def _find(self, name: str) -> PeerConfig:
+        config = self._instance.config
+        for peer in config.peers:
+            if name in (peer.name, str(peer.public_key)):
+                return peer
+        raise no_such_peer(config.instance, name, tuple(peer.name for peer in config.peers))
+
+    def _reconnect(self, peer: PeerConfig) -> ReconnectReport:
+        if not peer.enabled:
+            raise ControlError("refused", f"{peer.name} is disabled; set enabled = true and reload")
+        driver = self._instance.driver
+        endpoint = driver.device.snapshot(peer.public_key).endpoint
+        if endpoint is None:
+            self._instance.resolver.again(peer.name)
+            reason = self._instance.resolver.error_of(peer.name) or "no endpoint is known; it has to call us"
+            raise ControlError("refused", f"{peer.name}: {reason}")
+        driver.perform(driver.device.reconnect(peer.public_key, boottime()))
+        return ReconnectReport(peer.name, str(endpoint))
+
+    async def _wait(self, name: str | None, timeout_s: float) -> WaitReport:
+        if name is not None:
+            self._find(name)
+        deadline = boottime() + timeout_s
+        while True:
+            changed = self._instance.changed
+            peers = status.report(self._instance).peers
+            wanted = [each for each in peers if name in (None, each.name, each.public_key)]
+            missing = [each.name for each in wanted if each.state not in ("up", "disabled")]
+            if not missing:
+                return WaitReport(tuple(each.name for each in wanted if each.state == "up"))
+            left = deadline - boottime()
+            if left <= 0:
+                raise ControlError("timed-out", f"not up after {timeout_s:g} s: {', '.join(missing)}")
+            try:
+                await asyncio.wait_for(changed.wait(), min(left, 1.0))
+            except TimeoutError:
+                continue
+
+    async def _ping(self, request: Ping) -> AsyncIterator[object]:
+        peer = self._find(request.peer)
+        echoes: list[PingEcho] = []
+        for sequence in range(1, request.count + 1):
+            began = boottime()
+            echo = await self._echo(peer, sequence, request.size)
+            echoes.append(echo)
+            yield echo
+            if sequence < request.count:
+                await asyncio.sleep(max(0.0, began + PING_INTERVAL_S - boottime()))
+        yield PingSummary.of(peer.name, tuple(echoes))
+
+    async def _echo(self, peer: PeerConfig, sequence: int, size: int) -> PingEcho:
+        instance = self._instance
+        key = peer.public_key
+        number, answer = instance.pings.expect(key)
+        instance.driver.perform(instance.driver.device.ping(key, boottime(), number, size))
+        try:
+            rtt_s = await asyncio.wait_for(answer, PING_TIMEOUT_S)
+        except TimeoutError:
+            rtt_s = None
+        endpoint = instance.driver.device.snapshot(key).endpoint
+        return PingEcho(
+            sequence=sequence,
+            size=size,
+            endpoint=str(endpoint) if endpoint else None,
+            rtt_ms=None if rtt_s is None else rtt_s * 1e3,
+        )
