@@ -1,0 +1,195 @@
+"""Hosts in network namespaces, joined by cables; everything made here is gone when the lab closes.
+
+Owns names, processes and cleaning up, also after a failure or Ctrl-C. Only processes that a lab
+started are ended, only namespaces it made are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_COMMAND_TIMEOUT_S = 60.0
+_END_S = 5.0
+_numbers = itertools.count(1)
+
+
+class CommandError(AssertionError):
+    """A command in the lab ended with an error; the text holds what it printed."""
+
+
+class Host:
+    """One machine of the lab: a network namespace, a folder of its own, and its processes."""
+
+    def __init__(self, lab: Lab, name: str, namespace: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.namespace = namespace
+        self.folder = lab.folder / name
+        self.folder.mkdir()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def run(
+        self, command: str, *, check: bool = True, timeout_s: float = _COMMAND_TIMEOUT_S, text: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command line (no shell) to its end; `text` is its standard input."""
+        words = ["ip", "netns", "exec", self.namespace, *shlex.split(command)]
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=timeout_s, input=text, check=False
+        )
+        if check and done.returncode != 0:
+            raise CommandError(f"{self.name}$ {command}\n[{done.returncode}] {done.stdout}{done.stderr}")
+        return done
+
+    def output(self, command: str, *, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
+        return self.run(command, timeout_s=timeout_s).stdout
+
+    def start(self, *words: str | Path, log: str | None = None, **options: object) -> subprocess.Popen[bytes]:
+        """Starts a process that the lab ends when it closes; `log` names a file in the host's folder."""
+        sink: object = subprocess.DEVNULL
+        if log is not None:
+            sink = (self.folder / log).open("ab")
+        streams = {"stdin": subprocess.DEVNULL, "stdout": sink, "stderr": sink} | options
+        command = ["ip", "netns", "exec", self.namespace, *map(str, words)]
+        process: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **streams)  # type: ignore[call-overload]
+        self.lab.processes.append(process)
+        if log is not None:
+            sink.close()  # type: ignore[attr-defined]
+        return process
+
+    def sysctl(self, key: str, value: object) -> None:
+        self.run(f"sysctl -qw {key}={value}")
+
+    def pings(self, address: str, *, count: int = 1, wait_s: float = 1.0, options: str = "") -> bool:
+        """Tells whether all of `count` echoes come back."""
+        interval = "-i 0.05" if count > 1 else ""
+        command = f"ping -n -q -c {count} -W {wait_s} {interval} {options} {address}"
+        done = self.run(command, check=False, timeout_s=_COMMAND_TIMEOUT_S + count)
+        return done.returncode == 0 and " 0% packet loss" in done.stdout
+
+
+class Lab:
+    """Namespaces, cables and switches, made on demand."""
+
+    def __init__(self) -> None:
+        self._tag = f"vl{os.getpid()}x{next(_numbers)}"
+        self._directory = tempfile.TemporaryDirectory(prefix="vpnd-lab-", ignore_cleanup_errors=True)
+        self.folder = Path(self._directory.name)
+        self.hosts: dict[str, Host] = {}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._switch_ports = itertools.count()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def host(self, name: str) -> Host:
+        """Makes a machine with loopback up and nothing else."""
+        namespace = f"{self._tag}-{name}"
+        _ip("netns", "add", namespace)
+        host = Host(self, name, namespace)
+        self.hosts[name] = host
+        host.run("ip link set lo up")
+        # Addresses are usable at once; the lab has no duplicates to look for.
+        for scope in ("all", "default"):
+            host.sysctl(f"net.ipv6.conf.{scope}.accept_dad", 0)
+        return host
+
+    def cable(self, one: Host, one_link: str, other: Host, other_link: str, *, mtu: int = 1500) -> None:
+        """Joins two machines by a veth pair; a link's name is its name in the machine."""
+        _ip(
+            *("link", "add", one_link, "mtu", str(mtu), "netns", one.namespace, "type", "veth"),
+            *("peer", "name", other_link, "mtu", str(mtu), "netns", other.namespace),
+        )
+        one.run(f"ip link set {one_link} up")
+        other.run(f"ip link set {other_link} up")
+
+    def switch(self, name: str) -> Switch:
+        """Makes an Ethernet switch, to which hosts are joined."""
+        return Switch(self, self.host(name))
+
+    def close(self) -> None:
+        """Ends every process and removes every namespace; nothing in it stops the rest."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in self.processes:
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, number)
+            deadline = time.monotonic() + _END_S
+            for process in self.processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        for process in self.processes:
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+        for host in self.hosts.values():
+            with contextlib.suppress(CommandError):
+                _ip("netns", "del", host.namespace)
+        self._directory.cleanup()
+
+
+class Switch:
+    """A bridge in a namespace of its own."""
+
+    def __init__(self, lab: Lab, host: Host) -> None:
+        self._lab = lab
+        self._host = host
+        self._ports = 0
+        host.run("ip link add name switch type bridge stp_state 0 mcast_snooping 0")
+        host.run("ip link set switch up")
+
+    def join(self, host: Host, link: str) -> None:
+        port = f"port{self._ports}"
+        self._ports += 1
+        self._lab.cable(self._host, port, host, link)
+        self._host.run(f"ip link set {port} master switch")
+
+
+def eventually(
+    question: Callable[[], bool], *, within_s: float = 10.0, every_s: float = 0.05, what: str = "it"
+) -> float:
+    """Waits until `question` answers yes and tells how long that took; fails by name when it never does."""
+    began = time.monotonic()
+    while True:
+        if question():
+            return time.monotonic() - began
+        if time.monotonic() - began > within_s:
+            raise AssertionError(f"{what} did not come true within {within_s:g} s")
+        time.sleep(every_s)
+
+
+@contextlib.contextmanager
+def laboratory() -> Iterator[Lab]:
+    """Opens a lab that closes also on SIGTERM."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        with Lab() as lab:
+            yield lab
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(
+        ["ip", *words], capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        raise CommandError(f"ip {' '.join(words)}: {done.stderr.strip()}")

@@ -1,0 +1,66 @@
+"""Real traffic through the tunnel: echo, iperf3, and a large file by HTTP, on clean and on bad roads."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.classical import (
+    V_INNER,
+    V_INNER6,
+    Classical,
+    build,
+    route_through_tap,
+)
+from tests.lab.namespaces import Lab
+from tests.lab.relay import Rules
+from tests.lab.tools import fetch_file, iperf3, serve_file, tcp_mbit
+
+BAD_ROAD = Rules(loss=0.05, reorder=0.05, duplicate=0.02)
+FILE_BYTES = 100_000_000
+
+
+def running(lab: Lab, kind: str, outer: str = "ipv4", road_seed: int | None = None) -> Classical:
+    topology = build(lab, kind=kind, outer=outer, road_seed=road_seed)
+    topology.start()
+    if kind == "tap":
+        route_through_tap(topology)
+    return topology
+
+
+def address(family: int) -> str:
+    return V_INNER if family == 4 else V_INNER6
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("outer", ["ipv4", "ipv6"])
+@pytest.mark.parametrize("kind", ["tun", "tap"])
+def test_echoes_tcp_and_a_large_file_arrive_whole(lab: Lab, kind: str, outer: str, family: int) -> None:
+    """[A1] A cold start, then 20 pings, a TCP test and 100 MB by HTTP, in every combination."""
+    topology = running(lab, kind, outer)
+    assert topology.u.pings(address(family), count=20)
+    assert tcp_mbit(iperf3(topology.u, topology.v, address(family), seconds=2)) > 10
+    wanted = serve_file(topology.v, size=FILE_BYTES, address=address(family))
+    assert fetch_file(topology.u, address=address(family), timeout_s=60) == wanted
+    topology.u_vpnd.assert_no_error()
+    topology.gateway_vpnd.assert_no_error()
+
+
+@pytest.mark.parametrize("kind", ["tun", "tap"])
+def test_a_bad_road_costs_speed_but_no_byte(lab: Lab, kind: str) -> None:
+    """Five per cent loss, reordering and duplication under a file transfer and a UDP test."""
+    topology = running(lab, kind, road_seed=7)
+    assert topology.road is not None
+    topology.road.set(BAD_ROAD)
+    wanted = serve_file(topology.v, size=FILE_BYTES // 10, address=V_INNER)
+    assert fetch_file(topology.u, address=V_INNER, timeout_s=120) == wanted
+    end = iperf3(topology.u, topology.v, V_INNER, seconds=5, options="-u -b 5M -l 1000")
+    assert float(end["sum"]["lost_percent"]) < 12  # type: ignore[index]  # 5 % each way is 5 % of these
+    topology.u_vpnd.assert_no_error()
+    topology.gateway_vpnd.assert_no_error()
+
+
+@pytest.mark.parametrize("size", [64, 1392, 3000])
+@pytest.mark.parametrize("family", [4, 6])
+def test_pings_of_every_size_pass(classical: Classical, family: int, size: int) -> None:
+    """[D1] Small ones, such as fill a packet, and such as need fragments."""
+    assert classical.u.pings(address(family), count=20, options=f"-s {size}")

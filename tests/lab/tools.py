@@ -1,0 +1,133 @@
+"""Traffic and captures: real programs, read as an operator would read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.lab.namespaces import Host, eventually
+
+_STREAM = Path(__file__).with_name("stream.py")
+
+
+class Capture:
+    """tcpdump on one link, from the moment the constructor returns until `stop`."""
+
+    def __init__(self, host: Host, link: str, expression: str = "") -> None:
+        self._file = host.folder / f"{link}-{time.monotonic_ns()}.pcap"
+        self._host = host
+        words = (
+            "tcpdump",
+            "-Z",
+            "root",
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-i",
+            link,
+            "-w",
+            str(self._file),
+            *expression.split(),
+        )
+        self._process = host.start(*words, stderr=subprocess.PIPE)
+        assert self._process.stderr is not None
+        line = b""
+        while b"listening on" not in line:
+            line = self._process.stderr.readline()
+            assert line, f"tcpdump on {host} {link} did not start"
+
+    def stop(self) -> None:
+        time.sleep(0.2)  # what was just sent reaches the file
+        self._process.terminate()
+        self._process.wait(5)
+
+    def lines(self, expression: str = "") -> list[str]:
+        """One line per packet that matches, as tcpdump prints them."""
+        words = ["tcpdump", "-n", "-r", str(self._file), *expression.split()]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    @property
+    def content(self) -> bytes:
+        return self._file.read_bytes()
+
+
+def serve_file(host: Host, *, size: int, address: str) -> str:
+    """Starts nginx with one file of `size` random bytes and gives the file's SHA-256."""
+    folder = host.folder / "www"
+    folder.mkdir(exist_ok=True)
+    file = folder / "file"
+    with Path("/dev/urandom").open("rb") as random:
+        file.write_bytes(random.read(size))
+    (host.folder / "nginx.conf").write_text(f"""
+        user root; daemon off; pid {host.folder}/nginx.pid; error_log {host.folder}/nginx.err;
+        events {{ worker_connections 64; }}
+        http {{ access_log off; server {{ listen {_bracketed(address)}:8080; root {folder}; }} }}
+    """)
+    host.start("nginx", "-c", host.folder / "nginx.conf", "-e", host.folder / "nginx.err")
+    eventually(lambda: f"{_bracketed(address)}:8080" in host.output("ss -ltn"), what="nginx listening")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def fetch_file(host: Host, *, address: str, timeout_s: float) -> str:
+    """Fetches nginx's file by curl and gives its SHA-256."""
+    file = host.folder / "fetched"
+    host.run(
+        f"curl -sS --fail --max-time {timeout_s} -o {file} http://{_bracketed(address)}:8080/file",
+        timeout_s=timeout_s + 5,
+    )
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def iperf3(
+    client: Host, server: Host, address: str, *, seconds: int = 3, options: str = ""
+) -> dict[str, object]:
+    """Runs one iperf3 test and gives the "end" part of its JSON."""
+    process = server.start("iperf3", "-s", "-1", "-B", address)
+    eventually(lambda: ":5201" in server.output("ss -ltn"), what="iperf3 listening")
+    words = f"iperf3 -J -c {address} -t {seconds} {options}"
+    report = json.loads(client.run(words, timeout_s=seconds + 30).stdout)
+    process.wait(10)
+    end: dict[str, object] = report["end"]
+    return end
+
+
+def tcp_mbit(end: dict[str, object]) -> float:
+    """The received rate of a TCP test in Mbit/s."""
+    received = end["sum_received"]
+    assert isinstance(received, dict)
+    return float(received["bits_per_second"]) / 1e6
+
+
+class UdpStream:
+    """A steady stream of numbered datagrams, and the count of what arrived."""
+
+    def __init__(self, sender: Host, receiver: Host, address: str, *, rate: int, size: int = 200) -> None:
+        self._receiver = receiver.start(
+            sys.executable, _STREAM, "receive", address, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._receiver.stdout is not None
+        assert self._receiver.stdout.readline() == b"ready\n"
+        self._sender = sender.start(
+            *(sys.executable, _STREAM, "send", address, str(rate), str(size)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def stop(self) -> tuple[int, int]:
+        """Ends the stream and tells how many datagrams were sent, and how many different ones arrived."""
+        sent = self._end(self._sender)
+        time.sleep(0.5)  # for the last ones under way
+        return sent, self._end(self._receiver)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> int:
+        output, _ = process.communicate(b"stop\n", timeout=10)
+        return int(output.split()[-1])
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

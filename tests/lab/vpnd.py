@@ -1,0 +1,179 @@
+"""A vpnd of the lab: its files, its processes, and what an operator would type.
+
+Owns one instance on one host. The programs are the installed ones; nothing is faked. Time
+constants of the protocol can be shortened by a launcher of the tests, never by an option that ships.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.lab.namespaces import CommandError, Host, eventually
+
+BIN = Path(sys.executable).parent
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    file: Path
+    public: str
+
+
+class Vpnd:
+    """One instance, as an operator sees it."""
+
+    def __init__(self, host: Host, instance: str = "site", *, own_plane: bool = False) -> None:
+        """With `own_plane` the plane is started on its own before the daemon, as its unit does it."""
+        self.host = host
+        self.instance = instance
+        self.own_plane = own_plane
+        self.folder = host.folder / instance
+        self.config_dir = self.folder / "etc"
+        self.runtime_root = self.folder / "run"
+        self.runtime_dir = self.runtime_root / instance
+        self.state_dir = self.folder / "lib"
+        self.log_file = host.folder / f"{instance}.log"
+        for directory in (self.config_dir, self.runtime_dir, self.state_dir):
+            directory.mkdir(parents=True)
+        self.key = self.new_key("private")
+        self.timers: dict[str, float] = {}
+        self.clock_shift_s = 0.0
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self.plane: subprocess.Popen[bytes] | None = None
+
+    # -- files --
+
+    def new_key(self, name: str) -> KeyPair:
+        """Makes a private key by vpnctl and gives its public half."""
+        file = self.config_dir / f"{name}.key"
+        self.host.run(f"{BIN}/vpnctl key gen {file}")
+        return KeyPair(file, self.host.output(f"{BIN}/vpnctl key pub {file}").strip())
+
+    def new_psk(self, name: str) -> Path:
+        file = self.config_dir / f"{name}.psk"
+        self.host.run(f"{BIN}/vpnctl key psk {file}")
+        return file
+
+    @property
+    def config_file(self) -> Path:
+        return self.config_dir / f"{self.instance}.toml"
+
+    def configure(self, text: str) -> None:
+        """Writes the configuration; a private_key is added to [local] where the text has none."""
+        text = textwrap.dedent(text)
+        if "private_key" not in text:
+            text = text.replace("[local]", f'[local]\nprivate_key = "{self.key.file}"')
+        self.config_file.write_text(text)
+
+    # -- processes --
+
+    def start(self, *, wait: bool = True) -> None:
+        if self.own_plane and (self.plane is None or self.plane.poll() is not None):
+            self.start_plane()
+        program: tuple[str | Path, ...] = (BIN / "vpnd",)
+        if self.timers or self.clock_shift_s:
+            program = (sys.executable, "-P", LAUNCHER, json.dumps(self.timers), str(self.clock_shift_s))
+        self.daemon = self.host.start(
+            *program,
+            *("--instance", self.instance, "--config", self.config_file),
+            *("--runtime-dir", self.runtime_dir, "--state-dir", self.state_dir),
+            log=self.log_file.name,
+        )
+        if wait:
+            self.wait_ready()
+
+    def start_plane(self) -> None:
+        socket = self.runtime_dir / "plane.sock"
+        self.plane = self.host.start(BIN / "vpnd-plane", "--listen", socket, log="plane.log")
+        eventually(socket.exists, what="plane.sock")
+
+    def wait_ready(self) -> None:
+        def answers() -> bool:
+            assert self.daemon is not None
+            if self.daemon.poll() is not None:
+                raise CommandError(f"vpnd on {self.host} ended with {self.daemon.returncode}:\n{self.log()}")
+            return self.ctl("status", check=False).returncode in (0, 1)
+
+        eventually(answers, within_s=15, what=f"vpnd on {self.host} being ready")
+
+    def wait_up(self, *, timeout_s: float = 15.0) -> None:
+        self.ctl(f"wait --timeout {timeout_s}")
+
+    def stop(self) -> int:
+        """Ends the daemon as its service manager would and gives its exit status."""
+        assert self.daemon is not None
+        self.daemon.send_signal(signal.SIGTERM)
+        return self.daemon.wait(10)
+
+    def kill(self) -> None:
+        assert self.daemon is not None
+        self.daemon.kill()
+        self.daemon.wait(10)
+
+    def plane_pid(self) -> int:
+        """Finds the plane, whether it is the daemon's child or was started on its own."""
+        if self.plane is not None and self.plane.poll() is None:
+            return self.plane.pid
+        assert self.daemon is not None
+        children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
+        for child in children:
+            if Path(f"/proc/{child}/comm").read_text().strip() == "vpnd-plane":
+                return int(child)
+        raise AssertionError(f"vpnd on {self.host} has no plane")
+
+    def kill_plane(self) -> None:
+        os.kill(self.plane_pid(), signal.SIGKILL)
+        if self.plane is not None:
+            self.plane.wait(10)
+
+    def teardown(self) -> None:
+        self.host.run(
+            f"{BIN}/vpnd --instance {self.instance} --config {self.config_file} "
+            f"--runtime-dir {self.runtime_dir} --state-dir {self.state_dir} --teardown"
+        )
+
+    # -- what an operator types --
+
+    def ctl(
+        self, words: str, *, check: bool = True, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        return self.host.run(
+            f"{BIN}/vpnctl -i {self.instance} --runtime-dir {self.runtime_root}"
+            f" --config-dir {self.config_dir} --no-color {words}",
+            check=check,
+            timeout_s=timeout_s,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The instance's part of `vpnctl --json status`."""
+        done = self.ctl("--json status", check=False)
+        report: dict[str, Any] = json.loads(done.stdout)["instances"][0]
+        return report
+
+    def peer(self, name: str) -> dict[str, Any]:
+        return next(peer for peer in self.status()["peers"] if peer["name"] == name)
+
+    def drops(self) -> dict[str, int]:
+        drops: dict[str, int] = self.status()["drops"]
+        return drops
+
+    def why(self, peer: str) -> str:
+        return self.ctl(f"why {peer}", check=False).stdout
+
+    def log(self) -> str:
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def assert_no_error(self) -> None:
+        """A daemon of the lab may warn, but never break."""
+        for line in self.log().splitlines():
+            assert "Traceback" not in line, self.log()
+            assert " ERROR: " not in line, line
