@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.classical import (
+    GATEWAY_TUNNEL,
+    GATEWAY_TUNNEL6,
     V_INNER,
     V_INNER6,
     Classical,
@@ -63,4 +65,5 @@ def test_a_bad_road_costs_speed_but_no_byte(lab: Lab, kind: str) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_pings_of_every_size_pass(classical: Classical, family: int, size: int) -> None:
     """[D1] Small ones, such as fill a packet, and such as need fragments."""
-    assert classical.u.pings(address(family), count=20, options=f"-s {size}")
+    target = GATEWAY_TUNNEL if family == 4 else GATEWAY_TUNNEL6
+    assert classical.u.pings(target, count=20, options=f"-s {size}")

@@ -96,6 +96,8 @@ class Driver:
         for listed in inventory.peers:
             if listed.public_key in wanted:
                 self._bind(listed.public_key, listed.peer_id)
+                # Drops of an earlier run are no news.
+                self._notices.begin(listed.public_key, plane.counters.peer(listed.peer_id).drops)
             else:
                 plane.remove_peer(listed.peer_id)
         for wiring in wanted.values():
@@ -190,6 +192,11 @@ class Driver:
         return self.device.snapshot(key).endpoint
 
     # -- actions --
+
+    def act(self, wanted: Sequence[Action]) -> None:
+        """Performs actions that came from outside the driver's own turns, and looks when the next is due."""
+        self.perform(wanted)
+        self._schedule()
 
     def perform(self, wanted: Sequence[Action]) -> None:
         """Carries the Device's actions out in their order; what the plane refuses is logged, not raised."""

@@ -122,7 +122,7 @@ class Instance:
             self._monitor.close()
         if self.driver.plane is not None and self.driver.plane.child is not None:
             # Our own plane ends with us, and with it the sessions: peers need not find out by timeout.
-            self.driver.perform(self.driver.device.goodbye(GoodbyeReason.RESTART, boottime()))
+            self.driver.act(self.driver.device.goodbye(GoodbyeReason.RESTART, boottime()))
             await asyncio.sleep(_GOODBYE_S)
         self.store(at_once=True)
         self.driver.stop()
@@ -168,7 +168,7 @@ class Instance:
         self._configure_device()
 
     def _new_device(self, plane: PlaneClient) -> Device:
-        return Device(
+        device = Device(
             self.secrets.identity,
             knock=self.secrets.knock,
             options=wanted.device_options(self.config, has_aes=plane.hello.has_aes),
@@ -178,6 +178,9 @@ class Instance:
             timers=self._timers,
             epoch=_epoch_of(plane),
         )
+        if device.is_clock_behind:
+            _log.warning("the clock is behind the last handshake's timestamp; going on from that one")
+        return device
 
     def _configure_device(self) -> None:
         options = wanted.peer_options(self.config, self.secrets, self._known, self.previous_keys)
@@ -191,6 +194,7 @@ class Instance:
         await self.shape_host(self._plan())
         planes.give_sockets(plane, inventory, self.config, self.settings)
         self.note_sockets(plane)
+        self.driver.device.set_epoch(_epoch_of(plane))
         self.driver.attach(plane, wanted.wirings(self.config))
         self.plane_started_at = plane.hello.started_at
         held = len(inventory.sessions)
@@ -262,7 +266,7 @@ class Instance:
 
     def _network_changed(self) -> None:
         self._network_timer = None
-        self.driver.perform(self.driver.device.network_changed(boottime()))
+        self.driver.act(self.driver.device.network_changed(boottime()))
         if self.config.routing.forward and not self.failures:
             self.spawn(self._forward_on_new_links())
 
@@ -301,7 +305,7 @@ class Instance:
     def _resolved(self, peer: str, endpoint: Endpoint) -> None:
         key = next((each.public_key for each in self.config.peers if each.name == peer), None)
         if key is not None and self.driver.device.snapshot(key).endpoint != endpoint:
-            self.driver.perform(self.driver.device.set_endpoint(key, endpoint, boottime()))
+            self.driver.act(self.driver.device.set_endpoint(key, endpoint, boottime()))
 
     def _peer_changed(self, _key: PublicKey) -> None:
         self.changed.set()

@@ -50,11 +50,12 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
         if options.teardown:
             return _teardown(chosen)
         config = load(chosen.instance, chosen.config_file)
+        if not options.check:
+            harden()
         secrets = read_secrets(config, chosen.credentials)
         if options.check:
             print(f"{chosen.config_file}: no mistakes, {len(config.peers)} peers")
             return 0
-        harden()
         service = Service()
         instance = Instance(chosen, config, secrets, service, timers=timers, wall_clock_ns=tell_time)
         return asyncio.run(_serve(instance))

@@ -25,6 +25,10 @@ class NoticeWriter:
     def __init__(self) -> None:
         self._told: dict[PublicKey, tuple[float, Mapping[str, int]]] = {}
 
+    def begin(self, key: PublicKey, counted: Mapping[str, int]) -> None:
+        """Takes what was counted so far as told."""
+        self._told[key] = (-INTERVAL_S, dict(counted))
+
     def due(
         self, device: Device, drops: Mapping[PublicKey, Mapping[str, int]], now: float
     ) -> Sequence[Action]:

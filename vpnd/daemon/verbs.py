@@ -84,7 +84,7 @@ class Verbs:
             self._instance.resolver.again(peer.name)
             reason = self._instance.resolver.error_of(peer.name) or "no endpoint is known; it has to call us"
             raise ControlError("refused", f"{peer.name}: {reason}")
-        driver.perform(driver.device.reconnect(peer.public_key, boottime()))
+        driver.act(driver.device.reconnect(peer.public_key, boottime()))
         return ReconnectReport(peer.name, str(endpoint))
 
     async def _wait(self, name: str | None, timeout_s: float) -> WaitReport:
@@ -122,7 +122,7 @@ class Verbs:
         instance = self._instance
         key = peer.public_key
         number, answer = instance.pings.expect(key)
-        instance.driver.perform(instance.driver.device.ping(key, boottime(), number, size))
+        instance.driver.act(instance.driver.device.ping(key, boottime(), number, size))
         try:
             rtt_s = await asyncio.wait_for(answer, PING_TIMEOUT_S)
         except TimeoutError:

@@ -1,0 +1,51 @@
+"""A control message arrives on a session: who takes it.
+
+Owns the fork from message to deed. The sender is authentic, the content may be anything.
+"""
+
+from __future__ import annotations
+
+from vpnd.endpoint import Endpoint
+from vpnd.errors import MalformedMessage
+from vpnd.protocol import dialogue
+from vpnd.protocol.actions import Action
+from vpnd.protocol.control_messages import (
+    Echo,
+    Goodbye,
+    Notice,
+    Params,
+    ParamsAck,
+    Probe,
+    decode_control_untrusted,
+)
+from vpnd.protocol.lifecycle import consume_goodbye
+from vpnd.protocol.local import Local
+from vpnd.protocol.peer import Peer, ReceivedNotice
+from vpnd.protocol.sessions import Session
+
+
+def consume_control(
+    local: Local, peer: Peer, session: Session, payload: bytes, *, source: Endpoint, now: float
+) -> list[Action]:
+    """Does what the message asks; one that breaks the format is counted as "data_inner"."""
+    try:
+        message = decode_control_untrusted(payload)
+    except MalformedMessage:
+        local.refuse("data_inner", now, peer)
+        return []
+    match message:
+        case Goodbye(reason=reason):
+            return consume_goodbye(local, peer, session, reason, now)
+        case Params():
+            return dialogue.consume_params(local, peer, message, now)
+        case Echo(opaque=opaque):
+            return dialogue.consume_pong(peer, opaque, now)
+        case Probe():
+            return dialogue.consume_probe(peer, message, source, now)
+        case ParamsAck(sequence=sequence):
+            dialogue.consume_params_ack(peer, sequence)
+        case Notice(reason=why, count=count):
+            peer.notices[why] = ReceivedNotice(why, count, now)
+        case _:
+            pass
+    return []

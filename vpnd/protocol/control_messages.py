@@ -1,0 +1,118 @@
+"""Control messages inside DATA: their bytes, section 9.3.
+
+Owns encoding and checked decoding. What a message makes us do is decided in dialogue.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vpnd.errors import MalformedMessage
+from vpnd.protocol.constants import Control, NoticeReason
+
+_U32, _U64 = struct.Struct("<BI"), struct.Struct("<BQ")
+_PROBE_ACK = struct.Struct("<BIH")
+_NOTICE = struct.Struct("<BBI")
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    probe_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    sequence: int
+    tlvs: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParamsAck:
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """PONG: what we sent by PING comes back."""
+
+    opaque: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The peer drops what we send: why, and how many of our packets so far. Advice, no command."""
+
+    reason: NoticeReason
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """Known, but not for the decider: the plane answers PING and the path messages itself."""
+
+
+ControlMessage = Goodbye | Probe | Params | ParamsAck | Echo | Notice | Unhandled
+
+
+def encode_goodbye(reason: int) -> bytes:
+    return bytes((Control.GOODBYE, reason))
+
+
+def encode_probe_ack(probe_id: int, size: int) -> bytes:
+    return _PROBE_ACK.pack(Control.PROBE_ACK, probe_id, size)
+
+
+def encode_params(sequence: int, tlvs: bytes) -> bytes:
+    return _U32.pack(Control.PARAMS, sequence) + tlvs
+
+
+def encode_params_ack(sequence: int) -> bytes:
+    return _U32.pack(Control.PARAMS_ACK, sequence)
+
+
+def encode_ping(opaque: int, size: int = 0) -> bytes:
+    """A PING, filled with zeros to `size` bytes where that is more than it needs."""
+    return _U64.pack(Control.PING, opaque).ljust(size, b"\0")
+
+
+def encode_notice(reason: NoticeReason, count: int) -> bytes:
+    """A NOTICE; a count above what 32 bits hold stays at the highest."""
+    return _NOTICE.pack(Control.NOTICE, reason, min(count, 0xFFFFFFFF))
+
+
+def decode_control_untrusted(payload: bytes) -> ControlMessage:
+    """Reads an authenticated peer's control message; raises MalformedMessage.
+
+    Bytes beyond a message's own are padding.
+    """
+    try:
+        return _READERS.get(Control(payload[0]), _read_nothing)(payload)
+    except (IndexError, ValueError, struct.error) as error:
+        raise MalformedMessage(f"control message: {error}") from None
+
+
+def _read_notice(payload: bytes) -> Notice:
+    _, reason, count = _NOTICE.unpack_from(payload)
+    return Notice(NoticeReason(reason), count)
+
+
+def _read_nothing(_: bytes) -> Unhandled:
+    return Unhandled()
+
+
+_READERS: dict[Control, Callable[[bytes], ControlMessage]] = {
+    Control.GOODBYE: lambda payload: Goodbye(payload[1]),
+    Control.PROBE: lambda payload: Probe(_U32.unpack_from(payload)[1], len(payload)),
+    Control.PARAMS: lambda payload: Params(_U32.unpack_from(payload)[1], payload[_U32.size :]),
+    Control.PARAMS_ACK: lambda payload: ParamsAck(_U32.unpack_from(payload)[1]),
+    Control.PONG: lambda payload: Echo(_U64.unpack_from(payload)[1]),
+    Control.NOTICE: _read_notice,
+}

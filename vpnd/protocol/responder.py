@@ -1,0 +1,136 @@
+"""Our end as responder: opens an initiation, judges it, answers.
+
+Owns steps 6 to 11 of section 5.2. Nothing is stored before the last step, and the peer's
+endpoint and current session are not touched: the initiator has yet to prove itself (5.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vpnd.endpoint import Endpoint
+from vpnd.errors import MalformedMessage, RejectedMessage
+from vpnd.protocol.actions import Action, RetireSession, SendDatagram
+from vpnd.protocol.birth import create_session, install
+from vpnd.protocol.boxes import Chain
+from vpnd.protocol.constants import DATAGRAM_MAX, PARAMETERS2_MAX, PARAMETERS_STEP, RESPONSE_RATIO_MAX
+from vpnd.protocol.handshake import OpenedInitiation, create_response, open_identity, open_initiation
+from vpnd.protocol.local import Local
+from vpnd.protocol.messages import RESPONSE_FIXED, InitiationMessage
+from vpnd.protocol.parameters import (
+    Agreement,
+    Parameters,
+    accept_offer,
+    decode_parameters_untrusted,
+    encode_parameters,
+    pad_parameters,
+)
+from vpnd.protocol.peer import Peer
+from vpnd.protocol.timestamps import TIMESTAMP_SIZE
+
+
+def identify_initiator(
+    local: Local, peers_by_identity: Mapping[bytes, Peer], message: InitiationMessage
+) -> tuple[Peer, Chain]:
+    """Tells who sent an initiation that passed the gate, with the chain up to there.
+
+    Raises RejectedMessage with "hs_box_id" or "hs_unknown_peer".
+    """
+    chain, named = open_identity(local.identity, local.starts[message.version], message)
+    peer = peers_by_identity.get(named)
+    if peer is None or not peer.options.enabled:
+        raise RejectedMessage("hs_unknown_peer")
+    return peer, chain
+
+
+def consume_initiation(
+    local: Local, peer: Peer, chain: Chain, message: InitiationMessage, *, source: Endpoint, now: float
+) -> list[Action]:
+    """Answers an initiation with a new session, unconfirmed; a refusal is counted with the peer."""
+    try:
+        opened = open_initiation(local.identity, peer.key, peer.preshared_keys(now), chain, message)
+        offer, agreement = _judge(local, peer, opened, now)
+        local_index = local.indices.draw()
+    except RejectedMessage as refusal:
+        local.refuse(refusal.reason, now, peer)
+        return []
+    return _answer(local, peer, opened, offer, agreement, local_index=local_index, source=source, now=now)
+
+
+def _judge(local: Local, peer: Peer, opened: OpenedInitiation, now: float) -> tuple[Parameters, Agreement]:
+    if opened.parameters[:TIMESTAMP_SIZE] <= peer.greatest_timestamp:
+        raise RejectedMessage("hs_stale")
+    if now - peer.last_accepted_at < local.timers.peer_rate_s:
+        raise RejectedMessage("hs_peer_rate")
+    try:
+        offer = decode_parameters_untrusted(opened.parameters[TIMESTAMP_SIZE:])
+    except MalformedMessage:
+        raise RejectedMessage("hs_param") from None
+    return offer, accept_offer(offer, local.capabilities, opened.message.version)
+
+
+def _answer(
+    local: Local,
+    peer: Peer,
+    opened: OpenedInitiation,
+    offer: Parameters,
+    agreement: Agreement,
+    *,
+    local_index: int,
+    source: Endpoint,
+    now: float,
+) -> list[Action]:
+    message = opened.message
+    peer.greatest_timestamp = opened.parameters[:TIMESTAMP_SIZE]
+    peer.last_accepted_at = now
+    if offer.psk_next or opened.preshared_key is peer.options.preshared_key:
+        peer.remote_has_next_psk = True
+    session = create_session(
+        local,
+        local_index,
+        message.sender_index,
+        is_initiator=False,
+        agreement=agreement,
+        parameters=offer,
+        now=now,
+    )
+    parameters = _choice(local, peer, agreement, now)
+    pushed = parameters + peer.options.push
+    if len(pushed) <= _room(message):
+        parameters, session.pushed = pushed, peer.options.push
+    datagram, keys = create_response(
+        opened,
+        local_index=local_index,
+        ephemeral=local.make_ephemeral(now),
+        parameters=pad_parameters(parameters),
+        suite=agreement.suite,
+    )
+    local.indices.claim(local_index, peer)
+    evicted = peer.slots.add(session)
+    actions: list[Action] = []
+    if evicted is not None:
+        local.indices.free(evicted.local_index)
+        actions.append(RetireSession(peer.key, evicted.local_index))
+    return [*actions, install(local, peer, session, keys, source), SendDatagram(source, datagram, peer.key)]
+
+
+def _choice(local: Local, peer: Peer, agreement: Agreement, now: float) -> bytes:
+    own = local.capabilities
+    return encode_parameters(
+        Parameters(
+            versions=own.versions,
+            suites=(agreement.suite,),
+            mtu=own.mtu,
+            features=int(agreement.features),
+            keepalive_s=peer.options.keepalive_s or None,
+            epoch=local.epoch,
+            padding=agreement.padding,
+            psk_next=peer.is_rolling(now),
+        )
+    )
+
+
+def _room(message: InitiationMessage) -> int:
+    """Bytes of parameters that the response may carry; what is left out goes by PARAMS later."""
+    size = min(RESPONSE_RATIO_MAX * message.size, DATAGRAM_MAX) - RESPONSE_FIXED
+    return min(size // PARAMETERS_STEP * PARAMETERS_STEP, PARAMETERS2_MAX)
