@@ -10,11 +10,13 @@ import asyncio
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
 
+from vpnd.daemon.activity import activity_of
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.notices import NoticeWriter
 from vpnd.daemon.strangers import Strangers
@@ -24,6 +26,7 @@ from vpnd.keys import PublicKey
 from vpnd.plane import events
 from vpnd.plane.client import PlaneClient
 from vpnd.plane.counters import PeerCounters
+from vpnd.plane.inventory import Inventory
 from vpnd.plane.wire import RoamState
 from vpnd.protocol import actions
 from vpnd.protocol.actions import Action
@@ -100,27 +103,31 @@ class Driver:
                 self._notices.begin(listed.public_key, plane.counters.peer(listed.peer_id).drops)
             else:
                 plane.remove_peer(listed.peer_id)
-        for wiring in wanted.values():
-            listed_peer = known.get(wiring.public_key)
-            self._wire(
-                wiring, None if listed_peer and listed_peer.endpoint else self._endpoint(wiring.public_key)
-            )
-            held = [
-                AdoptedSession(
-                    session.local_index,
-                    session.remote_index,
-                    Suite(session.suite),
-                    Slot(session.slot),
-                    session.is_initiator,
-                    session.preferred,
-                    session.created_at,
-                )
-                for session in inventory.sessions
-                if self._keys.get(session.peer_id) == wiring.public_key
-            ]
-            self._sessions[wiring.public_key] = {session.local_index for session in held}
-            self.device.adopt(wiring.public_key, held, listed_peer.endpoint if listed_peer else None, now)
+        held = self._held_sessions(inventory)
+        for key, wiring in wanted.items():
+            endpoint = known[key].endpoint if key in known else None
+            self._wire(wiring, self._endpoint(key) if endpoint is None else None)
+            self._sessions[key] = {session.local_index for session in held[key]}
+            self.device.adopt(key, held[key], endpoint, now)
         asyncio.get_running_loop().add_reader(plane.fileno(), self._read_plane)
+
+    def _held_sessions(self, inventory: Inventory) -> defaultdict[PublicKey, list[AdoptedSession]]:
+        held: defaultdict[PublicKey, list[AdoptedSession]] = defaultdict(list)
+        for session in inventory.sessions:
+            key = self._keys.get(session.peer_id)
+            if key is not None:
+                held[key].append(
+                    AdoptedSession(
+                        session.local_index,
+                        session.remote_index,
+                        Suite(session.suite),
+                        Slot(session.slot),
+                        session.is_initiator,
+                        session.preferred,
+                        session.created_at,
+                    )
+                )
+        return held
 
     def detach(self) -> None:
         """Lets go of the plane without telling it anything."""
@@ -370,7 +377,7 @@ class Driver:
             return {}
         counters = self.plane.counters
         return {
-            key: _activity_of(counters.peer(self._ids[key]))
+            key: activity_of(counters.peer(self._ids[key]))
             for key, sessions in self._sessions.items()
             if sessions
         }
@@ -381,16 +388,3 @@ class Driver:
         return {
             key: counters.peer(self._ids[key]).drops for key, sessions in self._sessions.items() if sessions
         }
-
-
-def _activity_of(counters: PeerCounters) -> Activity:
-    return Activity(
-        last_sent=counters.last_sent_ns / 1e9,
-        last_received=counters.last_received_ns / 1e9,
-        last_data_sent=counters.last_data_sent_ns / 1e9,
-        last_data_received=counters.last_data_received_ns / 1e9,
-        unanswered_sent_since=counters.unanswered_sent_since_ns / 1e9,
-        unanswered_received_since=counters.unanswered_received_since_ns / 1e9,
-        session_messages=counters.session_messages,
-        session_bytes=counters.session_bytes,
-    )

@@ -314,8 +314,9 @@ class Instance:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self.store()
             self._ask_names_again()
+            if self.state.is_due(boottime()):
+                self.store()
 
     def _ask_names_again(self) -> None:
         # A name whose address goes unanswered may stand for another address by now.

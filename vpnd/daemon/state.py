@@ -63,13 +63,19 @@ class StateDirectory:
             return {}
         return endpoints
 
+    def is_due(self, now: float) -> bool:
+        """Tells whether `store` would look for changes now."""
+        return now >= min(self._timestamp_due, self._endpoints_due)
+
     def store(
         self, timestamp_ns: int, endpoints: Mapping[PublicKey, Endpoint], now: float, *, at_once: bool = False
     ) -> None:
         """Writes what changed, not more often than the intervals above unless `at_once`."""
-        if timestamp_ns != self._written_timestamp_ns and (at_once or now >= self._timestamp_due):
+        if at_once or now >= self._timestamp_due:
             self._timestamp_due = now + TIMESTAMP_WRITE_INTERVAL_S
-            if self._write(self._timestamp_file, f"{timestamp_ns}\n"):
+            if timestamp_ns != self._written_timestamp_ns and self._write(
+                self._timestamp_file, f"{timestamp_ns}\n"
+            ):
                 self._written_timestamp_ns = timestamp_ns
         if at_once or now >= self._endpoints_due:
             self._endpoints_due = now + ENDPOINTS_WRITE_INTERVAL_S
