@@ -321,6 +321,43 @@ class Packets:
         )
 
 
+class Gate:
+    """One gate; times are seconds here, `keys` a set_gate_request, `source` a wire_endpoint."""
+
+    PASS, MALFORMED, MAC1, COOKIE, RATE = range(5)
+
+    def __init__(self, library: ctypes.CDLL, keys: bytes) -> None:
+        self._library = library
+        self._gate = library.gate_new()
+        if not self._gate:
+            raise MemoryError
+        self.set(keys)
+
+    def __del__(self) -> None:
+        self._library.gate_free(self._gate)
+
+    def set(self, keys: bytes) -> None:
+        self._library.gate_set(self._gate, keys)
+
+    def note_depth(self, waiting: int, now_s: float) -> None:
+        self._library.gate_note_depth(self._gate, waiting, round(now_s * 1e9))
+
+    def is_closed(self, now_s: float) -> bool:
+        return bool(self._library.gate_is_closed(self._gate, round(now_s * 1e9)))
+
+    def source(self, source: bytes) -> int:
+        return int(self._library.gate_source(self._gate, source))
+
+    def judge(self, source: bytes, datagram: bytes, now_s: float) -> tuple[int, bytes]:
+        """Returns the verdict and the cookie message that goes with it, zeros where there is none."""
+        cookie = ctypes.create_string_buffer(64)
+        exact = (c_uint8 * len(datagram)).from_buffer_copy(datagram)
+        now = round(now_s * 1e9)
+        return int(
+            self._library.gate_judge(self._gate, source, exact, len(datagram), now, cookie)
+        ), cookie.raw
+
+
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "replay_is_new": (c_bool, [c_void_p, c_uint64]),
     "replay_accept": (c_bool, [c_void_p, c_uint64]),
@@ -334,6 +371,13 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "networks_find": (c_uint32, [c_void_p, c_uint8, c_char_p]),
     "networks_count": (c_size_t, [c_void_p, c_uint32]),
     "networks_list": (c_size_t, [c_void_p, c_uint32, c_void_p, c_size_t]),
+    "gate_new": (c_void_p, []),
+    "gate_free": (None, [c_void_p]),
+    "gate_set": (None, [c_void_p, c_char_p]),
+    "gate_note_depth": (None, [c_void_p, ctypes.c_uint, c_uint64]),
+    "gate_is_closed": (c_bool, [c_void_p, c_uint64]),
+    "gate_source": (c_uint32, [c_void_p, c_char_p]),
+    "gate_judge": (c_int, [c_void_p, c_char_p, c_void_p, c_size_t, c_uint64, c_void_p]),
     "mac_table_new": (c_void_p, [c_uint32, c_uint32]),
     "mac_table_free": (None, [c_void_p]),
     "mac_table_set_limits": (None, [c_void_p, c_uint32, c_uint32]),

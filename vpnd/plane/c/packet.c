@@ -8,9 +8,12 @@ enum {
     IPV4_LENGTH_AT = 2,
     IPV4_FRAGMENT_AT = 6,
     IPV4_FRAGMENT_MASK = 0x3fff, /* more-fragments bit and offset */
+    IPV4_OFFSET_MASK = 0x1fff,
+    IPV4_HOPS_AT = 8,
     IPV4_PROTOCOL_AT = 9,
     IPV6_LENGTH_AT = 4,
     IPV6_NEXT_AT = 6,
+    IPV6_HOPS_AT = 7,
     PROTOCOL_TCP = 6,
     PROTOCOL_UDP = 17,
     TCP_HEADER_MIN = 20,
@@ -98,6 +101,23 @@ bool packet_checksum_place(const uint8_t *packet, size_t size, uint16_t *start, 
         return false;
     }
     *start = (uint16_t)header;
+    return true;
+}
+
+bool packet_is_udp_with(const uint8_t *packet, size_t size, uint32_t first, uint8_t *hops) {
+    bool is_ipv4 = size > 0 && packet[0] >> 4 == PACKET_IPV4;
+    if (size < IPV6_HEADER || packet[is_ipv4 ? IPV4_PROTOCOL_AT : IPV6_NEXT_AT] != PROTOCOL_UDP ||
+        packet_ip_length(packet, size) == 0) {
+        return false;
+    }
+    if (is_ipv4 && (load_be16(packet + IPV4_FRAGMENT_AT) & IPV4_OFFSET_MASK) != 0) {
+        return false;
+    }
+    size_t payload = (is_ipv4 ? (packet[0] & 0x0fu) * 4u : IPV6_HEADER) + UDP_HEADER;
+    if (size < payload + sizeof(first) || load_le32(packet + payload) != first) {
+        return false;
+    }
+    *hops = packet[is_ipv4 ? IPV4_HOPS_AT : IPV6_HOPS_AT];
     return true;
 }
 

@@ -34,6 +34,10 @@ const uint8_t *packet_destination(const uint8_t *packet, uint8_t *family);
  * header's fixed part inside the packet. Then `*start + *offset + 2 <= packet_ip_length`. */
 bool packet_checksum_place(const uint8_t *packet, size_t size, uint16_t *start, uint16_t *offset);
 
+/* Is it UDP, whole or its first fragment, directly after an IPv4 header or the 40 bytes of IPv6,
+ * and does its payload begin with `first`, little-endian? Then *hops is how far it may still go. */
+bool packet_is_udp_with(const uint8_t *packet, size_t size, uint32_t first, uint8_t *hops);
+
 /* Turns a partial checksum (the pseudo-header's sum stands in the field) into the real one:
  * sums from `start` to the packet's end `size` and stores at start + offset. False and nothing
  * done if the field does not lie within. A UDP sum of 0 is stored as 0xffff when `offset` is 6. */

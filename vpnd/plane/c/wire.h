@@ -43,6 +43,7 @@ enum wire_type {
     WIRE_FLUSH_STAGED = 15,    /* peer_request */
     WIRE_SET_OPTIONS = 16,     /* set_options_request */
     WIRE_STOP = 17,            /* empty; answered, then the plane ends */
+    WIRE_SET_GATE = 18,        /* set_gate_request */
 
     WIRE_EVENT_DATAGRAM = 0x4001,       /* datagram_event + bytes */
     WIRE_EVENT_CONTROL = 0x4002,        /* control_event + bytes */
@@ -175,7 +176,7 @@ struct listed_mac {
 
 struct set_link_request {
     uint8_t type;   /* wire_link_type, not NONE */
-    uint8_t queues; /* number of descriptors passed */
+    uint8_t queues; /* number of descriptors passed; 0: the present link, with another MTU */
     uint16_t zero;
     uint32_t mtu; /* largest inner IP packet */
     char name[WIRE_NAME_SIZE];
@@ -248,6 +249,17 @@ enum padding_mode { PADDING_NONE = 0, PADDING_16 = 1, PADDING_BUCKET = 2, PADDIN
 struct set_options_request {
     uint32_t mac_limit; /* learned MAC addresses per peer (TAP) */
     uint32_t mac_age_s; /* seconds until an unseen MAC address is forgotten */
+};
+
+/* What the plane needs to answer initiations by cookies while too many wait for vpnd (protocol
+ * sections 4 and 5.2). */
+struct set_gate_request {
+    uint8_t mac1_key[32];
+    uint8_t cookie_key[32];
+    uint8_t secret[32]; /* of cookies */
+    uint8_t previous_secret[32];
+    uint32_t secret_count; /* 0: no gate, everything goes up */
+    uint32_t versions;     /* bit n: version n of the protocol is answered */
 };
 
 struct datagram_event {
@@ -340,7 +352,12 @@ struct failed_event {
     X(send_full, "the socket's send buffer was full")                                              \
     X(link_write, "the kernel refused the packet on the link")                                     \
     X(mac_limit, "a peer showed more MAC addresses than it may")                                   \
-    X(receive_truncated, "the datagram was larger than any the protocol has")
+    X(receive_truncated, "the datagram was larger than any the protocol has")                      \
+    X(rx_mac1, "initiation by a caller that has another public key for us, or another knock")      \
+    X(hs_cookie_sent, "initiation answered by a cookie, since we are under load")                  \
+    X(hs_ratelimited, "more initiations from one source than allowed under load")                  \
+    X(link_loop, "it was wrapped too often: tunnels are routed into each other or into "           \
+                 "themselves")
 
 enum drop_reason {
 #define X(name, text) DROP_##name,

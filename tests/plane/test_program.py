@@ -1,0 +1,49 @@
+"""Where the plane's program is looked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vpnd.errors import PlaneError
+from vpnd.plane import program
+
+
+def put_program(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / program.NAME
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "python"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr(program, "PACKAGED", tmp_path / "packaged")
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    return tmp_path
+
+
+def test_the_interpreters_own_directory_comes_first_and_path_last(nowhere: Path) -> None:
+    on_path = put_program(nowhere / "path")
+    assert program.find_program() == on_path
+    packaged = put_program(nowhere / "packaged")
+    assert program.find_program() == packaged
+    beside = put_program(nowhere / "venv")
+    assert program.find_program() == beside
+
+
+def test_a_file_that_may_not_run_is_not_the_program(nowhere: Path) -> None:
+    put_program(nowhere / "venv").chmod(0o644)
+    packaged = put_program(nowhere / "packaged")
+    assert program.find_program() == packaged
+
+
+def test_a_missing_program_names_the_places_searched(nowhere: Path) -> None:
+    with pytest.raises(PlaneError, match="packaged") as caught:
+        program.find_program()
+    assert caught.value.code == "no_program"

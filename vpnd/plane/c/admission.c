@@ -1,0 +1,52 @@
+#include "admission.h"
+
+#include <string.h>
+
+#include "plane.h"
+
+#define INITIATION 0x08u
+
+static void count(struct plane *plane, enum drop_reason reason) {
+    drop_count(plane, NULL, reason, 1);
+}
+
+static void send_cookie(struct plane *plane, const struct destination *to,
+                        const uint8_t cookie[GATE_COOKIE_SIZE]) {
+    uint8_t *place = sender_put(plane->sender, to, GATE_COOKIE_SIZE, NULL, 0);
+    if (place != NULL) {
+        memcpy(place, cookie, GATE_COOKIE_SIZE);
+    }
+}
+
+bool admission_passes(struct plane *plane, const struct destination *from, const uint8_t *event,
+                      size_t size, uint64_t now_ns) {
+    struct datagram_event head;
+    uint8_t cookie[GATE_COOKIE_SIZE];
+    enum gate_verdict verdict = GATE_PASS;
+    const uint8_t *bytes = event + sizeof(struct wire_header) + sizeof(head);
+    memcpy(&head, event + sizeof(struct wire_header), sizeof(head));
+    size -= sizeof(struct wire_header) + sizeof(head);
+    gate_note_depth(plane->gate, head.queue_depth, now_ns);
+    if (bytes[0] == INITIATION && gate_is_closed(plane->gate, now_ns)) {
+        verdict = gate_judge(plane->gate, &from->to, bytes, size, now_ns, cookie);
+    }
+    switch (verdict) {
+    case GATE_PASS:
+        ways_remember(plane->ways, from);
+        return true;
+    case GATE_COOKIE:
+        send_cookie(plane, from, cookie);
+        count(plane, DROP_hs_cookie_sent);
+        break;
+    case GATE_MALFORMED:
+        count(plane, DROP_rx_malformed);
+        break;
+    case GATE_MAC1:
+        count(plane, DROP_rx_mac1);
+        break;
+    case GATE_RATE:
+        count(plane, DROP_hs_ratelimited);
+        break;
+    }
+    return false;
+}

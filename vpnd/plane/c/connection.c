@@ -1,0 +1,276 @@
+#include "connection.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "admission.h"
+#include "plane.h"
+#include "requests.h"
+
+#define REQUESTS_PER_TURN 16u
+#define EVENTS_PER_TURN   64u
+#define TAKEN_PER_TURN    512u /* those included that were answered here */
+
+int connection_open(struct connection *connection, struct plane *plane, int epoll_fd,
+                    uint32_t number) {
+    *connection = (struct connection){.plane = plane,
+                                      .epoll_fd = epoll_fd,
+                                      .number = number,
+                                      .fd = -1,
+                                      .outgoing_fd = -1,
+                                      .incoming = malloc(WIRE_MESSAGE_MAX),
+                                      .outgoing = malloc(WIRE_MESSAGE_MAX)};
+    return connection->incoming == NULL || connection->outgoing == NULL ? -ENOMEM : 0;
+}
+
+static void hang_up(struct connection *connection) {
+    if (connection->fd < 0) {
+        return;
+    }
+    close(connection->fd);
+    connection->fd = -1;
+    connection->is_greeted = false;
+    connection->has_more = false;
+    connection->outgoing_size = 0;
+    connection->outgoing_fd = -1;
+    events_listen(connection->plane, false);
+}
+
+void connection_close(struct connection *connection) {
+    hang_up(connection);
+    free(connection->incoming);
+    free(connection->outgoing);
+}
+
+int connection_adopt(struct connection *connection, int fd) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = connection->number};
+    if (epoll_ctl(connection->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        return -errno;
+    }
+    connection->fd = fd;
+    return 0;
+}
+
+/* Has the one at the other end closed? */
+static bool is_gone(int fd) {
+    struct pollfd asked = {.fd = fd, .events = POLLRDHUP};
+    return poll(&asked, 1, 0) > 0 && (asked.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
+}
+
+void connection_offer(struct connection *connection, int fd, uid_t owner) {
+    struct ucred who;
+    socklen_t size = sizeof(who);
+    if (connection->fd >= 0 && is_gone(connection->fd)) {
+        hang_up(connection);
+    }
+    if (connection->fd >= 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 ||
+        (who.uid != 0 && who.uid != geteuid() && who.uid != owner) ||
+        connection_adopt(connection, fd) < 0) {
+        close(fd);
+    }
+}
+
+/* ---- out ---- */
+
+static void wait_for(struct connection *connection, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.u32 = connection->number};
+    (void)epoll_ctl(connection->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+}
+
+/* Sends the outgoing message; false if it has to wait or nobody is there any more. */
+static bool send_outgoing(struct connection *connection) {
+    struct iovec part = {connection->outgoing, connection->outgoing_size};
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = {0};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (connection->outgoing_fd >= 0) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof(control);
+        struct cmsghdr *item = CMSG_FIRSTHDR(&message);
+        *item = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+        memcpy(CMSG_DATA(item), &connection->outgoing_fd, sizeof(int));
+    }
+    ssize_t sent;
+    do {
+        sent = sendmsg(connection->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0) {
+        connection->outgoing_size = 0;
+        connection->outgoing_fd = -1;
+        return true;
+    }
+    if (errno == EAGAIN || errno == ENOBUFS) {
+        wait_for(connection, EPOLLOUT);
+    } else {
+        hang_up(connection);
+    }
+    return false;
+}
+
+static void deliver(struct connection *connection, uint64_t now_ns) {
+    struct plane *plane = connection->plane;
+    struct destination from;
+    connection->has_more = false;
+    if (!connection->is_greeted || connection->outgoing_size > 0) {
+        return;
+    }
+    if (events_broken(&plane->events)) {
+        hang_up(connection); /* the next hello takes inventory */
+        return;
+    }
+    unsigned sent = 0;
+    for (unsigned taken = 0; taken < TAKEN_PER_TURN && sent < EVENTS_PER_TURN; taken++) {
+        connection->outgoing_size = events_take(plane, connection->outgoing, &from);
+        if (connection->outgoing_size == 0) {
+            return;
+        }
+        if (from.to.family != 0 && !admission_passes(plane, &from, connection->outgoing,
+                                                     connection->outgoing_size, now_ns)) {
+            connection->outgoing_size = 0;
+            continue;
+        }
+        if (!send_outgoing(connection)) {
+            return;
+        }
+        sent++;
+    }
+    connection->has_more = true;
+}
+
+void connection_deliver(struct connection *connection) {
+    deliver(connection, boottime_ns());
+    sender_flush(connection->plane->sender); /* cookies */
+}
+
+/* ---- in ---- */
+
+struct incoming {
+    struct wire_header header;
+    const uint8_t *body;
+    size_t length;
+    int fds[WIRE_FDS_MAX];
+    unsigned fd_count;
+};
+
+static void collect_fds(struct incoming *incoming, struct msghdr *message) {
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item != NULL;
+         item = CMSG_NXTHDR(message, item)) {
+        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(item) + i * sizeof(int), sizeof(fd));
+            if (incoming->fd_count < WIRE_FDS_MAX) {
+                incoming->fds[incoming->fd_count++] = fd;
+            } else {
+                close(fd);
+            }
+        }
+    }
+}
+
+/* Is the message whole and its header as it should be? */
+static enum wire_error check_frame(struct incoming *incoming, const uint8_t *bytes, size_t size,
+                                   int flags) {
+    if (size < sizeof(incoming->header)) {
+        return WIRE_ERROR_bad_length;
+    }
+    memcpy(&incoming->header, bytes, sizeof(incoming->header));
+    incoming->body = bytes + sizeof(incoming->header);
+    incoming->length = size - sizeof(incoming->header);
+    if ((flags & MSG_CTRUNC) != 0) {
+        return WIRE_ERROR_bad_descriptors;
+    }
+    if ((flags & MSG_TRUNC) != 0 || incoming->header.length != incoming->length) {
+        return WIRE_ERROR_bad_length;
+    }
+    return incoming->header.zero != 0 || incoming->header.error != 0 ? WIRE_ERROR_bad_value
+                                                                     : (enum wire_error)0;
+}
+
+static void answer(struct connection *connection, struct incoming *incoming,
+                   enum wire_error error) {
+    struct plane *plane = connection->plane;
+    struct request request = {.plane = plane,
+                              .body = incoming->body,
+                              .length = incoming->length,
+                              .fds = incoming->fds,
+                              .fd_count = incoming->fd_count,
+                              .reply = connection->outgoing + sizeof(struct wire_header),
+                              .is_greeted = connection->is_greeted,
+                              .now_ns = boottime_ns()};
+    if (error == 0) {
+        error = request_handle(&request, incoming->header.type);
+    }
+    for (unsigned i = 0; !request.fds_taken && i < incoming->fd_count; i++) {
+        close(incoming->fds[i]);
+    }
+    if (error != 0) {
+        request.reply_length = 0;
+    }
+    struct wire_header header = {.type = (uint16_t)(incoming->header.type | WIRE_REPLY),
+                                 .sequence = incoming->header.sequence,
+                                 .error = error,
+                                 .length = (uint32_t)request.reply_length};
+    memcpy(connection->outgoing, &header, sizeof(header));
+    connection->outgoing_size = sizeof(header) + request.reply_length;
+    if (request.passes_counters) {
+        connection->outgoing_fd = plane->counters_fd;
+    }
+    if (request.is_greeted && !connection->is_greeted) {
+        connection->is_greeted = true;
+        events_listen(plane, true);
+    }
+    (void)send_outgoing(connection);
+}
+
+/* Receives and answers one request; false if there is none. */
+static bool serve_one(struct connection *connection) {
+    struct incoming incoming = {0};
+    struct iovec part = {connection->incoming, WIRE_MESSAGE_MAX};
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))];
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    ssize_t size = recvmsg(connection->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (size < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            hang_up(connection);
+        }
+        return false;
+    }
+    /* An empty message looks like the end; only the end hangs up. */
+    if (size == 0 && is_gone(connection->fd)) {
+        hang_up(connection);
+        return false;
+    }
+    collect_fds(&incoming, &message);
+    enum wire_error error =
+        check_frame(&incoming, connection->incoming, (size_t)size, message.msg_flags);
+    answer(connection, &incoming, error);
+    explicit_bzero(connection->incoming, (size_t)size);
+    return true;
+}
+
+void connection_ready(struct connection *connection) {
+    if (connection->outgoing_size > 0) {
+        if (!send_outgoing(connection)) {
+            return;
+        }
+        wait_for(connection, EPOLLIN);
+    }
+    for (unsigned i = 0; i < REQUESTS_PER_TURN; i++) {
+        if (connection->fd < 0 || connection->outgoing_size > 0 || connection->plane->stopping ||
+            !serve_one(connection)) {
+            return;
+        }
+    }
+}

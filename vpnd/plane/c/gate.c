@@ -1,0 +1,182 @@
+#include "gate.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "bytes.h"
+#include "clock.h"
+
+/* HS_INIT, protocol section 3.1. */
+#define INITIATION_FIXED 136u
+#define PARAMETERS_STEP  64u
+#define PARAMETERS_MAX   512u
+#define MAC_SIZE         16u
+#define SENDER_AT        4u /* sender_index */
+
+#define COOKIE_TYPE  0x0au
+#define COOKIE_NONCE 8u  /* where it stands in the message */
+#define COOKIE_BOX   32u /* likewise */
+#define PLACE_SIZE   18u /* address and port */
+#define SECRET_SIZE  32u
+#define LOAD_HOLD_NS NS_PER_SECOND
+#define SOURCE_COST  (NS_PER_SECOND / 20)
+#define SOURCE_DEPTH (5 * SOURCE_COST) /* so many at once */
+
+_Static_assert(crypto_secretbox_NONCEBYTES == COOKIE_BOX - COOKIE_NONCE, "the cookie's nonce");
+_Static_assert(crypto_secretbox_MACBYTES + MAC_SIZE == GATE_COOKIE_SIZE - COOKIE_BOX, "its box");
+_Static_assert(crypto_generichash_blake2b_PERSONALBYTES == 16, "labels have 16 bytes");
+
+struct gate {
+    struct set_gate_request keys;
+    uint64_t closed_until_ns;
+    uint64_t seed; /* random: a flood can not choose whose place it shares */
+    uint64_t full_at_ns[GATE_SOURCES];
+};
+
+struct gate *gate_new(void) {
+    /* Untouched pages cost nothing until a flood comes. */
+    struct gate *gate = calloc(1, sizeof(*gate));
+    if (gate != NULL && (sodium_init() < 0 || getrandom(&gate->seed, sizeof(gate->seed), 0) !=
+                                                  (ssize_t)sizeof(gate->seed))) {
+        free(gate);
+        return NULL;
+    }
+    return gate;
+}
+
+void gate_free(struct gate *gate) {
+    if (gate != NULL) {
+        explicit_bzero(&gate->keys, sizeof(gate->keys));
+        free(gate);
+    }
+}
+
+void gate_set(struct gate *gate, const struct set_gate_request *keys) {
+    gate->keys = *keys;
+}
+
+void gate_note_depth(struct gate *gate, unsigned waiting, uint64_t now_ns) {
+    if (waiting > GATE_LOAD_DEPTH) {
+        gate->closed_until_ns = now_ns + LOAD_HOLD_NS;
+    }
+}
+
+bool gate_is_closed(const struct gate *gate, uint64_t now_ns) {
+    return gate->keys.secret_count > 0 && now_ns < gate->closed_until_ns;
+}
+
+/* ---- hashes, protocol section 2 ---- */
+
+static void keyed(uint8_t *out, size_t out_size, const char *label, const uint8_t *key,
+                  size_t key_size, const uint8_t *bytes, size_t size) {
+    uint8_t person[16] = {0};
+    memcpy(person, label, strlen(label));
+    (void)crypto_generichash_blake2b_salt_personal(out, out_size, bytes, size, key, key_size, NULL,
+                                                   person);
+}
+
+static bool is_mac(const uint8_t *key, size_t key_size, const uint8_t *bytes, size_t size,
+                   const uint8_t *claimed) {
+    uint8_t mac[MAC_SIZE];
+    keyed(mac, sizeof(mac), "vpnd1.mac", key, key_size, bytes, size);
+    return sodium_memcmp(mac, claimed, sizeof(mac)) == 0;
+}
+
+/* Address and port as cookies bind them: IPv4 as a mapped address. */
+static void place_of(const struct wire_endpoint *from, uint8_t place[PLACE_SIZE]) {
+    memset(place, 0, PLACE_SIZE);
+    if (from->family == 4) {
+        place[10] = 0xff;
+        place[11] = 0xff;
+        memcpy(place + 12, from->address, 4);
+    } else {
+        memcpy(place, from->address, 16);
+    }
+    place[16] = (uint8_t)(from->port >> 8);
+    place[17] = (uint8_t)from->port;
+}
+
+/* ---- the steps ---- */
+
+static bool is_well_formed(const struct gate *gate, const uint8_t *bytes, size_t size) {
+    return size >= INITIATION_FIXED + PARAMETERS_STEP &&
+           size <= INITIATION_FIXED + PARAMETERS_MAX &&
+           (size - INITIATION_FIXED) % PARAMETERS_STEP == 0 && bytes[1] < 32 &&
+           (gate->keys.versions >> bytes[1] & 1) != 0 && bytes[2] == 0 && bytes[3] == 0;
+}
+
+static bool has_cookie(const struct gate *gate, const uint8_t place[PLACE_SIZE],
+                       const uint8_t *bytes, size_t size) {
+    static const uint8_t none[MAC_SIZE];
+    const uint8_t *mac2 = bytes + size - MAC_SIZE;
+    if (memcmp(mac2, none, MAC_SIZE) == 0) {
+        return false;
+    }
+    const uint8_t *const secrets[] = {gate->keys.secret, gate->keys.previous_secret};
+    for (uint32_t i = 0; i < gate->keys.secret_count; i++) {
+        uint8_t cookie[MAC_SIZE];
+        keyed(cookie, sizeof(cookie), "vpnd1.ck", secrets[i], SECRET_SIZE, place, PLACE_SIZE);
+        if (is_mac(cookie, sizeof(cookie), bytes, size - MAC_SIZE, mac2)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool make_cookie(const struct gate *gate, const uint8_t place[PLACE_SIZE],
+                        const uint8_t *bytes, size_t size, uint8_t out[GATE_COOKIE_SIZE]) {
+    uint8_t cookie[MAC_SIZE];
+    uint8_t key[crypto_secretbox_KEYBYTES];
+    memset(out, 0, COOKIE_NONCE);
+    out[0] = COOKIE_TYPE;
+    out[1] = bytes[1];
+    memcpy(out + 4, bytes + SENDER_AT, 4);
+    if (getrandom(out + COOKIE_NONCE, crypto_secretbox_NONCEBYTES, 0) !=
+        (ssize_t)crypto_secretbox_NONCEBYTES) {
+        return false;
+    }
+    keyed(cookie, sizeof(cookie), "vpnd1.ck", gate->keys.secret, SECRET_SIZE, place, PLACE_SIZE);
+    keyed(key, sizeof(key), "vpnd1.ckbox", gate->keys.cookie_key, sizeof(gate->keys.cookie_key),
+          bytes + size - 2 * MAC_SIZE, MAC_SIZE);
+    (void)crypto_secretbox_easy(out + COOKIE_BOX, cookie, sizeof(cookie), out + COOKIE_NONCE, key);
+    return true;
+}
+
+uint32_t gate_source(const struct gate *gate, const struct wire_endpoint *from) {
+    uint64_t source = from->family == 4 ? load_le32(from->address) : load_le64(from->address);
+    uint64_t hash = (source ^ gate->seed) * UINT64_C(0x9e3779b97f4a7c15);
+    hash = (hash ^ (hash >> 29) ^ from->family) * UINT64_C(0xbf58476d1ce4e5b9);
+    return (uint32_t)(hash >> 40) % GATE_SOURCES;
+}
+
+/* Each source has a bucket; a number says when it will be full again. */
+static bool take_token(struct gate *gate, const struct wire_endpoint *from, uint64_t now_ns) {
+    uint64_t *full_at_ns = &gate->full_at_ns[gate_source(gate, from)];
+    uint64_t level = *full_at_ns > now_ns ? *full_at_ns : now_ns;
+    if (level + SOURCE_COST - now_ns > SOURCE_DEPTH) {
+        return false;
+    }
+    *full_at_ns = level + SOURCE_COST;
+    return true;
+}
+
+enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from,
+                             const uint8_t *bytes, size_t size, uint64_t now_ns,
+                             uint8_t cookie[GATE_COOKIE_SIZE]) {
+    uint8_t place[PLACE_SIZE];
+    if (!is_well_formed(gate, bytes, size)) {
+        return GATE_MALFORMED;
+    }
+    size_t covered = size - 2 * MAC_SIZE;
+    if (!is_mac(gate->keys.mac1_key, sizeof(gate->keys.mac1_key), bytes, covered,
+                bytes + covered)) {
+        return GATE_MAC1;
+    }
+    place_of(from, place);
+    if (!has_cookie(gate, place, bytes, size)) {
+        return make_cookie(gate, place, bytes, size, cookie) ? GATE_COOKIE : GATE_RATE;
+    }
+    return take_token(gate, from, now_ns) ? GATE_PASS : GATE_RATE;
+}

@@ -1,0 +1,50 @@
+/* Initiations while they are more than vpnd can serve: the steps of protocol section 5.2 that come
+ * before the first Diffie-Hellman, done where a flood costs least.
+ *
+ * Owns the sense of load, mac1, cookies and the rate of each source. The keys and the cookies'
+ * secrets are vpnd's, which takes the same steps for whatever passes. Knows no peer and no socket.
+ */
+#ifndef VPND_GATE_H
+#define VPND_GATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire.h"
+
+#define GATE_COOKIE_SIZE 64u
+#define GATE_LOAD_DEPTH  64u /* handshake messages that wait for vpnd */
+#define GATE_SOURCES     65536u
+
+enum gate_verdict {
+    GATE_PASS,
+    GATE_MALFORMED,
+    GATE_MAC1,   /* mac1 is not right */
+    GATE_COOKIE, /* answered by a cookie */
+    GATE_RATE,   /* the source proved its address, and sends too many */
+};
+
+/* The main thread's own; only gate_source is for all. */
+struct gate;
+
+struct gate *gate_new(void);
+void gate_free(struct gate *gate);
+
+/* Replaces the keys; without a secret the gate stays open. */
+void gate_set(struct gate *gate, const struct set_gate_request *keys);
+
+/* So many messages wait: more than GATE_LOAD_DEPTH close the gate for a second. */
+void gate_note_depth(struct gate *gate, unsigned waiting, uint64_t now_ns);
+
+/* Whom a message is charged to: a number below GATE_SOURCES for each IPv4 address and IPv6 /64. */
+uint32_t gate_source(const struct gate *gate, const struct wire_endpoint *from);
+
+bool gate_is_closed(const struct gate *gate, uint64_t now_ns);
+
+/* Judges an initiation; with GATE_COOKIE `cookie` holds the answer to it. */
+enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from,
+                             const uint8_t *bytes, size_t size, uint64_t now_ns,
+                             uint8_t cookie[GATE_COOKIE_SIZE]);
+
+#endif

@@ -1,0 +1,155 @@
+#include "link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "plane.h"
+
+_Static_assert(WIRE_NAME_SIZE == IFNAMSIZ, "a link's name");
+
+/* What the kernel may leave to us in a frame: nothing yet. */
+#define LINK_OFFLOADS 0ul
+
+static bool queue_is_of(int fd, const struct set_link_request *request) {
+    struct ifreq known = {0};
+    int header_size = 0;
+    if (ioctl(fd, TUNGETIFF, &known) < 0 || ioctl(fd, TUNGETVNETHDRSZ, &header_size) < 0 ||
+        header_size != (int)sizeof(struct virtio_net_hdr)) {
+        return false;
+    }
+    unsigned flags = (unsigned short)known.ifr_flags;
+    unsigned wanted = (request->type == WIRE_LINK_TUN ? IFF_TUN : IFF_TAP) | IFF_NO_PI;
+    return (flags & (IFF_TUN | IFF_TAP | IFF_NO_PI)) == wanted && (flags & IFF_VNET_HDR) != 0 &&
+           strncmp(known.ifr_name, request->name, IFNAMSIZ) == 0;
+}
+
+static bool is_present(const struct link *link, const struct set_link_request *request) {
+    return atomic_load(&link->works) && link->type == request->type &&
+           memcmp(link->name, request->name, sizeof(link->name)) == 0;
+}
+
+enum wire_error link_check(const struct link *present, const struct set_link_request *request,
+                           const int *fds, unsigned count) {
+    if ((request->type != WIRE_LINK_TUN && request->type != WIRE_LINK_TAP) || request->zero != 0 ||
+        request->mtu < LINK_MTU_MIN || request->mtu > LINK_MTU_MAX || request->name[0] == '\0' ||
+        memchr(request->name, '\0', sizeof(request->name)) == NULL) {
+        return WIRE_ERROR_bad_value;
+    }
+    if (count != request->queues || count > WIRE_QUEUES_MAX) {
+        return WIRE_ERROR_bad_descriptors;
+    }
+    if (count == 0) {
+        return is_present(present, request) ? (enum wire_error)0 : WIRE_ERROR_no_link;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (!queue_is_of(fds[i], request)) {
+            return WIRE_ERROR_bad_descriptors;
+        }
+    }
+    return 0;
+}
+
+void link_set(struct plane *plane, const struct set_link_request *request, const int *fds) {
+    struct link *link = &plane->link;
+    if (request->queues == 0) {
+        link->mtu = request->mtu;
+        return;
+    }
+    link_close(plane);
+    link->type = request->type;
+    link->queues = request->queues;
+    link->mtu = request->mtu;
+    memcpy(link->name, request->name, sizeof(link->name));
+    atomic_store(&link->works, true);
+    for (unsigned i = 0; i < link->queues; i++) {
+        link->fds[i] = fds[i];
+        /* A persistent link remembers the offloads of whoever used it before. */
+        (void)ioctl(fds[i], TUNSETOFFLOAD, LINK_OFFLOADS);
+        (void)fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
+        worker_watch(&plane->outbound, fds[i], i);
+    }
+}
+
+void link_close(struct plane *plane) {
+    struct link *link = &plane->link;
+    for (unsigned i = 0; i < link->queues; i++) {
+        worker_unwatch(&plane->outbound, link->fds[i]);
+        close(link->fds[i]);
+    }
+    link->queues = 0;
+    link->type = WIRE_LINK_NONE;
+    atomic_store(&link->works, false);
+}
+
+/* The descriptors are of no more use: say so once and let nobody wait for them. */
+static void link_fail(struct plane *plane, int error) {
+    struct link *link = &plane->link;
+    if (!atomic_exchange(&link->works, false)) {
+        return;
+    }
+    for (unsigned i = 0; i < link->queues; i++) {
+        worker_unwatch(&plane->outbound, link->fds[i]);
+    }
+    events_failed(&plane->events, WIRE_EVENT_LINK_FAILED, error);
+}
+
+unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, unsigned room) {
+    struct link *link = &plane->link;
+    unsigned count = 0;
+    if (queue >= link->queues || !atomic_load(&link->works)) {
+        return 0;
+    }
+    while (count < room) {
+        struct frame *frame = &frames[count];
+        struct iovec parts[2] = {
+            {&frame->header, sizeof(frame->header)},
+            {frame->bytes, FRAME_SIZE_MAX},
+        };
+        ssize_t got = readv(link->fds[queue], parts, 2);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            if (errno != EAGAIN) {
+                link_fail(plane, errno);
+            }
+            break;
+        }
+        if ((size_t)got < sizeof(frame->header)) {
+            drop_count(plane, NULL, DROP_link_not_ip, 1);
+            continue;
+        }
+        frame->size = (size_t)got - sizeof(frame->header);
+        count++;
+    }
+    if (count > 0) {
+        counter_add(&plane->counters->link_rx_packets, count);
+    }
+    return count;
+}
+
+bool link_write(struct plane *plane, const uint8_t *bytes, size_t size) {
+    struct link *link = &plane->link;
+    if (link->queues == 0 || !atomic_load(&link->works)) {
+        return false;
+    }
+    ssize_t put;
+    do {
+        put = write(link->fds[0], bytes, size);
+    } while (put < 0 && errno == EINTR);
+    if (put >= 0) {
+        counter_add(&plane->counters->link_tx_packets, 1);
+        return true;
+    }
+    /* EIO is a link that is down, not gone: it may be set up again. */
+    if (errno == EBADFD || errno == ENODEV || errno == EBADF) {
+        link_fail(plane, errno);
+    }
+    return false;
+}

@@ -1,0 +1,60 @@
+/* The TUN or TAP link: descriptors that vpnd opened, frames in and out.
+ *
+ * Owns the queues' descriptors, the checks on them, reading and writing with the 10-byte
+ * virtio_net_hdr, and what happens when the link is gone. Knows nothing of what is in a frame.
+ */
+#ifndef VPND_LINK_H
+#define VPND_LINK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <linux/virtio_net.h>
+
+#include "wire.h"
+
+#define FRAME_HEADROOM 16u
+#define FRAME_SIZE_MAX 65550u /* the largest IP packet behind an Ethernet header */
+#define LINK_MTU_MIN   68u
+#define LINK_MTU_MAX   65535u
+
+_Static_assert(sizeof(struct virtio_net_hdr) == 10, "virtio_net_hdr");
+
+struct plane;
+
+/* Guarded by plane.tables; `works` alone changes under the read lock. */
+struct link {
+    uint8_t type; /* wire_link_type */
+    atomic_bool works;
+    unsigned queues;
+    uint32_t mtu;
+    char name[WIRE_NAME_SIZE];
+    int fds[WIRE_QUEUES_MAX];
+};
+
+struct frame {
+    struct virtio_net_hdr header;
+    uint8_t *bytes; /* FRAME_HEADROOM writable bytes before, FRAME_SIZE_MAX from here */
+    size_t size;
+};
+
+/* Are these descriptors queues of the link that the request describes? None at all will do where
+ * it is the present one. Changes nothing. */
+enum wire_error link_check(const struct link *present, const struct set_link_request *request,
+                           const int *fds, unsigned count);
+
+/* Takes checked descriptors in place of the present ones; with none, only the MTU. The caller
+ * holds tables for writing. */
+void link_set(struct plane *plane, const struct set_link_request *request, const int *fds);
+void link_close(struct plane *plane);
+
+/* Reads frames until the queue is dry or `room` is full; says how many. */
+unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, unsigned room);
+
+/* Writes a virtio_net_hdr and the frame behind it, contiguous in memory. */
+bool link_write(struct plane *plane, const uint8_t *bytes, size_t size);
+
+#endif

@@ -1,0 +1,22 @@
+/* From the link to the network: what comes out of the link goes to the peer it is for.
+ *
+ * Owns the choice of peers and the batches of an outbound worker. Knows neither how frames are
+ * read (link.h) nor how messages are sealed (sealing.h).
+ */
+#ifndef VPND_OUTBOUND_H
+#define VPND_OUTBOUND_H
+
+#include <stdint.h>
+
+struct plane;
+struct worker;
+
+/* The state of an outbound worker. */
+struct outbound;
+struct outbound *outbound_new(struct plane *plane);
+void outbound_free(struct outbound *outbound);
+
+/* Moves what waits at one queue of the link. Holds tables for reading. */
+void outbound_turn(struct worker *worker, uint32_t queue);
+
+#endif

@@ -1,0 +1,62 @@
+/* Datagrams on their way out, gathered and sent with few system calls.
+ *
+ * Owns the choice of socket and source address and what is done about each error of the kernel:
+ * counted, never repeated for ever. Knows no message.
+ */
+#ifndef VPND_SENDER_H
+#define VPND_SENDER_H
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "path.h"
+#include "udp.h"
+
+#define RUN_MAX 128u /* messages of one sending batch; the replay window allows for it */
+
+struct peer;
+struct plane;
+
+struct sending {
+    struct peer *peer; /* NULL: none to account to */
+    size_t inner;      /* bytes of inner packet, 0 for control */
+    uint8_t aim;
+};
+
+/* An address ready for the kernel. */
+struct aim {
+    struct destination to;
+    uint8_t socket;
+    socklen_t name_size;
+    struct sockaddr_in6 name;
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL_SPACE];
+};
+
+/* Datagrams on their way out; owned by one thread. */
+struct sender {
+    struct plane *plane;
+    uint8_t *arena;
+    size_t used;
+    unsigned count;
+    unsigned aims_count;
+    unsigned failed; /* datagrams the kernel did not take since the caller cleared it */
+    struct mmsghdr headers[RUN_MAX];
+    struct iovec vectors[RUN_MAX];
+    struct sending sendings[RUN_MAX];
+    struct aim aims[RUN_MAX];
+};
+
+struct sender *sender_new(struct plane *plane);
+void sender_free(struct sender *sender);
+
+/* Room for a datagram of `size` bytes to `to`, to be filled before the next call; NULL when no
+ * socket speaks the endpoint's family (counted). May flush. */
+uint8_t *sender_put(struct sender *sender, const struct destination *to, size_t size,
+                    struct peer *peer, size_t inner);
+
+/* Sends all that was put; counts what did not go. */
+void sender_flush(struct sender *sender);
+
+#endif

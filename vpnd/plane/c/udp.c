@@ -1,0 +1,258 @@
+#include "udp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "plane.h"
+
+#define BUFFER_SIZE 65536u
+/* The least a datagram buffer takes, whatever the link's MTU: path probes come in sizes of
+ * their own. */
+#define RECEIVE_MIN 9216u
+#define RECEIVE_ROOM                                                                               \
+    (DATA_OVERHEAD + FRAME_HEADER_SIZE + FRAME_PADDED_SIZE + 64u) /* around an inner packet */
+/* So many errors in a row without a datagram: the socket is of no more use. */
+#define RECEIVE_ERRORS_MAX 16u
+
+/* ---- addresses ---- */
+
+static bool is_link_local(const uint8_t address[16]) {
+    return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+bool endpoint_is_valid(const struct wire_endpoint *endpoint) {
+    static const uint8_t zeros[12];
+    if (endpoint->zero != 0 || endpoint->port == 0) {
+        return false;
+    }
+    if (endpoint->family == 4) {
+        return endpoint->scope == 0 && memcmp(endpoint->address + 4, zeros, sizeof(zeros)) == 0;
+    }
+    return endpoint->family == 6 && (endpoint->scope == 0 || is_link_local(endpoint->address));
+}
+
+/* A mapped IPv4 address becomes an IPv4 endpoint, so that each address has one notation. */
+static void endpoint_from_name(struct wire_endpoint *endpoint, const struct sockaddr_in6 *name) {
+    memset(endpoint, 0, sizeof(*endpoint));
+    if (name->sin6_family == AF_INET) {
+        struct sockaddr_in ipv4;
+        memcpy(&ipv4, name, sizeof(ipv4));
+        endpoint->family = 4;
+        endpoint->port = ntohs(ipv4.sin_port);
+        memcpy(endpoint->address, &ipv4.sin_addr, 4);
+    } else if (name->sin6_family == AF_INET6) {
+        const uint8_t *address = name->sin6_addr.s6_addr;
+        endpoint->port = ntohs(name->sin6_port);
+        if (IN6_IS_ADDR_V4MAPPED(&name->sin6_addr)) {
+            endpoint->family = 4;
+            memcpy(endpoint->address, address + 12, 4);
+        } else {
+            endpoint->family = 6;
+            endpoint->scope = is_link_local(address) ? name->sin6_scope_id : 0;
+            memcpy(endpoint->address, address, 16);
+        }
+    }
+}
+
+void address_map(struct in6_addr *out, uint8_t family, const uint8_t address[16]) {
+    memset(out, 0, sizeof(*out));
+    if (family == 6) {
+        memcpy(out->s6_addr, address, 16);
+    } else {
+        out->s6_addr[10] = 0xff;
+        out->s6_addr[11] = 0xff;
+        memcpy(out->s6_addr + 12, address, 4);
+    }
+}
+
+socklen_t endpoint_to_name(const struct wire_endpoint *endpoint, int domain,
+                           struct sockaddr_in6 *name) {
+    memset(name, 0, sizeof(*name));
+    if (domain == AF_INET) {
+        struct sockaddr_in ipv4 = {.sin_family = AF_INET, .sin_port = htons(endpoint->port)};
+        memcpy(&ipv4.sin_addr, endpoint->address, 4);
+        memcpy(name, &ipv4, sizeof(ipv4));
+        return sizeof(ipv4);
+    }
+    name->sin6_family = AF_INET6;
+    name->sin6_port = htons(endpoint->port);
+    name->sin6_scope_id = endpoint->scope;
+    address_map(&name->sin6_addr, endpoint->family, endpoint->address);
+    return sizeof(*name);
+}
+
+/* ---- the sockets ---- */
+
+static int option_of(int fd, int level, int option) {
+    int value = -1;
+    socklen_t size = sizeof(value);
+    return getsockopt(fd, level, option, &value, &size) < 0 ? -1 : value;
+}
+
+static bool socket_check(int fd, struct udp_socket *out) {
+    struct sockaddr_in6 name = {0};
+    socklen_t size = sizeof(name);
+    int domain = option_of(fd, SOL_SOCKET, SO_DOMAIN);
+    if (option_of(fd, SOL_SOCKET, SO_TYPE) != SOCK_DGRAM ||
+        option_of(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_UDP ||
+        (domain != AF_INET && domain != AF_INET6) ||
+        getsockname(fd, (struct sockaddr *)&name, &size) < 0) {
+        return false;
+    }
+    *out = (struct udp_socket){.fd = fd, .domain = domain, .works = true};
+    out->takes_ipv4 = domain == AF_INET || option_of(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+    endpoint_from_name(&out->bound, &name);
+    return out->bound.port != 0;
+}
+
+enum wire_error sockets_check(const int *fds, unsigned count, struct udp_socket *out) {
+    for (unsigned i = 0; i < count; i++) {
+        if (!socket_check(fds[i], &out[i])) {
+            return WIRE_ERROR_bad_descriptors;
+        }
+    }
+    return 0;
+}
+
+/* The kernel tells the local address of each datagram, and answers leave by it. */
+static void want_local_address(const struct udp_socket *socket) {
+    int on = 1;
+    if (socket->domain == AF_INET) {
+        (void)setsockopt(socket->fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
+    } else {
+        (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+    }
+}
+
+void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count) {
+    struct sockets *sockets = &plane->sockets;
+    sockets_close(plane);
+    for (unsigned i = 0; i < count; i++) {
+        sockets->list[i] = list[i];
+        want_local_address(&list[i]);
+        worker_watch(&plane->inbound, list[i].fd, i);
+    }
+    sockets->count = count;
+    sockets->generation++;
+}
+
+void sockets_close(struct plane *plane) {
+    struct sockets *sockets = &plane->sockets;
+    for (unsigned i = 0; i < sockets->count; i++) {
+        worker_unwatch(&plane->inbound, sockets->list[i].fd);
+        close(sockets->list[i].fd);
+    }
+    sockets->count = 0;
+}
+
+void socket_fail(struct plane *plane, unsigned number, int error) {
+    struct udp_socket *socket = &plane->sockets.list[number];
+    if (__atomic_exchange_n(&socket->works, false, __ATOMIC_RELAXED)) {
+        worker_unwatch(&plane->inbound, socket->fd);
+        events_failed(&plane->events, WIRE_EVENT_SOCKET_FAILED, error);
+    }
+}
+
+/* ---- receiving ---- */
+
+struct receiver *receiver_new(void) {
+    struct receiver *receiver = calloc(1, sizeof(*receiver));
+    if (receiver == NULL) {
+        return NULL;
+    }
+    /* Mapped, not touched: pages come as datagrams of their size do. */
+    void *buffers = mmap(NULL, BATCH_MAX * BUFFER_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (buffers == MAP_FAILED) {
+        free(receiver);
+        return NULL;
+    }
+    receiver->buffers = buffers;
+    return receiver;
+}
+
+void receiver_free(struct receiver *receiver) {
+    if (receiver != NULL) {
+        munmap(receiver->buffers, BATCH_MAX * BUFFER_SIZE);
+        free(receiver);
+    }
+}
+
+static void receiver_prepare(struct receiver *receiver, size_t size) {
+    for (unsigned i = 0; i < BATCH_MAX; i++) {
+        receiver->vectors[i] = (struct iovec){receiver->buffers + (size_t)i * BUFFER_SIZE, size};
+        receiver->headers[i].msg_hdr = (struct msghdr){
+            .msg_name = &receiver->names[i],
+            .msg_namelen = sizeof(receiver->names[i]),
+            .msg_iov = &receiver->vectors[i],
+            .msg_iovlen = 1,
+            .msg_control = receiver->controls[i],
+            .msg_controllen = sizeof(receiver->controls[i]),
+        };
+    }
+}
+
+static void source_from_control(struct source *source, struct msghdr *header) {
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item != NULL;
+         item = CMSG_NXTHDR(header, item)) {
+        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(item), sizeof(info));
+            source->family = 4;
+            memcpy(source->address, &info.ipi_spec_dst, 4);
+        } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(item), sizeof(info));
+            bool is_mapped = IN6_IS_ADDR_V4MAPPED(&info.ipi6_addr);
+            source->family = is_mapped ? 4 : 6;
+            memcpy(source->address, info.ipi6_addr.s6_addr + (is_mapped ? 12 : 0),
+                   is_mapped ? 4 : 16);
+        }
+    }
+}
+
+static void datagram_fill(struct datagram *datagram, struct mmsghdr *received, unsigned socket,
+                          uint32_t generation) {
+    struct msghdr *header = &received->msg_hdr;
+    datagram->bytes = header->msg_iov->iov_base;
+    datagram->size = received->msg_len;
+    datagram->is_truncated = (header->msg_flags & MSG_TRUNC) != 0;
+    endpoint_from_name(&datagram->from.to, header->msg_name);
+    datagram->from.from = (struct source){.socket = (uint8_t)socket, .generation = generation};
+    source_from_control(&datagram->from.from, header);
+}
+
+unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket) {
+    struct sockets *sockets = &plane->sockets;
+    if (socket >= sockets->count ||
+        !__atomic_load_n(&sockets->list[socket].works, __ATOMIC_RELAXED)) {
+        return 0;
+    }
+    size_t size = plane->link.mtu + RECEIVE_ROOM;
+    size = size < RECEIVE_MIN ? RECEIVE_MIN : size > DATAGRAM_MAX ? DATAGRAM_MAX : size;
+    receiver_prepare(receiver, size);
+    int count;
+    for (unsigned errors = 0;;) {
+        count =
+            recvmmsg(sockets->list[socket].fd, receiver->headers, BATCH_MAX, MSG_DONTWAIT, NULL);
+        if (count >= 0) {
+            break;
+        }
+        if (errno == EAGAIN) {
+            return 0;
+        }
+        /* An error that an ICMP message left behind is gone once it was read. */
+        if (errno == EBADF || errno == ENOTSOCK || ++errors == RECEIVE_ERRORS_MAX) {
+            socket_fail(plane, socket, errno);
+            return 0;
+        }
+    }
+    for (unsigned i = 0; i < (unsigned)count; i++) {
+        datagram_fill(&receiver->datagrams[i], &receiver->headers[i], socket, sockets->generation);
+    }
+    counter_add(&plane->counters->rx_datagrams, (unsigned)count);
+    return (unsigned)count;
+}

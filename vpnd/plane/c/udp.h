@@ -1,0 +1,86 @@
+/* The UDP sockets: descriptors that vpnd opened, datagrams in in batches.
+ *
+ * Owns the sockets' descriptors, their checks, outer addresses in both notations, and receiving.
+ * Knows no message. Sending is sender.h's.
+ */
+#ifndef VPND_UDP_H
+#define VPND_UDP_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "path.h"
+#include "wire.h"
+
+#define BATCH_MAX     64u /* datagrams or frames of one system call or turn */
+#define DATAGRAM_MAX  65507u
+#define CONTROL_SPACE (CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)))
+
+struct peer;
+struct plane;
+
+struct udp_socket {
+    int fd;
+    int domain;      /* AF_INET or AF_INET6 */
+    bool takes_ipv4; /* also by mapped addresses */
+    bool works;
+    struct wire_endpoint bound;
+};
+
+/* Guarded by plane.tables, except that a worker clears `works` of its own socket atomically. */
+struct sockets {
+    unsigned count;
+    uint32_t generation; /* of the list */
+    struct udp_socket list[WIRE_SOCKETS_MAX];
+};
+
+/* Are these bound UDP sockets? Fills `out`; changes nothing. */
+enum wire_error sockets_check(const int *fds, unsigned count, struct udp_socket *out);
+
+/* Takes checked sockets in place of the present ones. Holds tables for writing. */
+void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count);
+void sockets_close(struct plane *plane);
+
+/* Marks a socket that is of no more use; vpnd hears of it once. Any thread. */
+void socket_fail(struct plane *plane, unsigned number, int error);
+
+/* ---- addresses ---- */
+
+bool endpoint_is_valid(const struct wire_endpoint *endpoint);
+
+/* The kernel's notation for a socket of that domain; says its size. */
+socklen_t endpoint_to_name(const struct wire_endpoint *endpoint, int domain,
+                           struct sockaddr_in6 *name);
+
+/* An address of family 4 or 6 as an IPv6 socket takes it, mapped if need be. */
+void address_map(struct in6_addr *out, uint8_t family, const uint8_t address[16]);
+
+/* ---- receiving ---- */
+
+struct datagram {
+    uint8_t *bytes;
+    size_t size;
+    bool is_truncated;
+    struct destination from;
+};
+
+/* Buffers of one thread. */
+struct receiver {
+    uint8_t *buffers;
+    struct mmsghdr headers[BATCH_MAX];
+    struct iovec vectors[BATCH_MAX];
+    struct sockaddr_in6 names[BATCH_MAX];
+    struct datagram datagrams[BATCH_MAX];
+    _Alignas(struct cmsghdr) uint8_t controls[BATCH_MAX][CONTROL_SPACE];
+};
+
+struct receiver *receiver_new(void);
+void receiver_free(struct receiver *receiver);
+
+/* Receives what waits at the socket into receiver->datagrams; says how many. */
+unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket);
+
+#endif

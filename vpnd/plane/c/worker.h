@@ -1,0 +1,44 @@
+/* A thread that moves packets one way.
+ *
+ * Owns the thread, what it waits for, and its heartbeat. Knows nothing of what is moved. Several
+ * per direction find their place here: each has its number, its queues and its state.
+ */
+#ifndef VPND_WORKER_H
+#define VPND_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct plane;
+struct worker;
+
+/* Called with the tables held for reading when the watched descriptor `number` has something. */
+typedef void (*worker_turn)(struct worker *worker, uint32_t number);
+
+struct worker {
+    struct plane *plane;
+    worker_turn turn;
+    void *state;
+    unsigned number; /* place in the heartbeats */
+    int epoll_fd;
+    int stop_fd;
+    atomic_bool stops;
+    pthread_t thread;
+};
+
+/* Makes what the worker waits on; 0 or -errno. */
+int worker_open(struct worker *worker, struct plane *plane, unsigned number, worker_turn turn,
+                void *state);
+
+/* Starts the thread; 0 or -errno. */
+int worker_start(struct worker *worker);
+
+/* Any thread. A descriptor must be unwatched before it is closed: others may hold it open. */
+void worker_watch(struct worker *worker, int fd, uint32_t number);
+void worker_unwatch(struct worker *worker, int fd);
+
+/* Ends the thread and waits for it. */
+void worker_stop(struct worker *worker);
+
+#endif

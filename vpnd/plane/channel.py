@@ -1,0 +1,211 @@
+"""One connection to the plane socket: messages out, answers and events in.
+
+Owns framing, sequence numbers, waiting and the order of events. Refuses to know what any
+request means; client.py packs and reads the bodies.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from vpnd.errors import PlaneError
+from vpnd.plane import wire
+from vpnd.plane.events import DatagramEvent, Event, PlaneGone, RequestRefused, read_event
+from vpnd.plane.wire import WireType
+
+# Messages of strangers that are kept while a request waits; the plane keeps as many.
+DATAGRAMS_KEPT_MAX = 1024
+
+_DESCRIPTOR_SIZE = array.array("i").itemsize
+
+
+class Channel:
+    """Asks one request after the other and keeps every event that comes in between."""
+
+    def __init__(self, connection: socket.socket, timeout_s: float) -> None:
+        """Takes over `connection`, an AF_UNIX SOCK_SEQPACKET socket."""
+        connection.setblocking(False)
+        self._socket = connection
+        self._timeout_s = timeout_s
+        self._sequence = 0
+        self._events: deque[Event] = deque()
+        self._datagrams_kept = 0
+        self.overflowed = 0  # datagrams that found no room here
+        self._is_gone = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._is_gone = True
+        self._socket.close()
+
+    def ask(
+        self,
+        request: WireType,
+        body: bytes = b"",
+        *,
+        pass_descriptors: Sequence[int] = (),
+        take_descriptors: list[int] | None = None,
+    ) -> bytes:
+        """Sends one request and gives the body of its answer; raises PlaneError on a refusal.
+
+        Descriptors that come with the answer go into `take_descriptors` and belong to the caller.
+        """
+        sequence = self.tell(request, body, pass_descriptors=pass_descriptors)
+        return self.wait_for(request, sequence, take_descriptors)
+
+    def tell(self, request: WireType, body: bytes = b"", *, pass_descriptors: Sequence[int] = ()) -> int:
+        """Sends one request without waiting; a refusal comes as RequestRefused. Gives its sequence."""
+        sequence = self.next_sequence()
+        header = wire.HEADER.pack(request, sequence, 0, len(body))
+        self.send(header + body, pass_descriptors)
+        return sequence
+
+    def next_sequence(self) -> int:
+        """Takes the number for a message that the caller frames itself. 0 is for events."""
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        return self._sequence
+
+    def send(self, message: bytes | memoryview, descriptors: Sequence[int] = ()) -> None:
+        """Sends a whole message, header included; raises PlaneError "gone" or "timeout"."""
+        ancillary = []
+        if descriptors:
+            ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)))
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            if self._is_gone:
+                raise _gone()
+            try:
+                self._socket.sendmsg([message], ancillary, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                # The plane stops reading while its answers find no room, so room must be made here.
+                self._take_all()
+                self._wait(select.POLLIN | select.POLLOUT, deadline)
+            except (BrokenPipeError, ConnectionError):
+                self._take_all()
+                self._is_gone = True
+            except OSError as error:
+                raise PlaneError("not_sent", f"the request was not sent: {error.strerror}") from error
+            else:
+                return
+
+    def wait_for(self, request: WireType, sequence: int, descriptors: list[int] | None = None) -> bytes:
+        """Gives the body that answers `sequence`; everything else that comes is kept as an event."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            message = self._receive(descriptors)
+            if message is None:
+                if self._is_gone:
+                    raise _gone()
+                self._wait(select.POLLIN, deadline)
+                continue
+            kind, answered, error, _ = wire.HEADER.unpack(message)
+            if not kind & wire.REPLY or answered != sequence:
+                self._keep(message)
+                continue
+            if error:
+                raise PlaneError(*wire.error_of(error))
+            if kind != request | wire.REPLY:
+                raise PlaneError("bad_reply", f"{request.name} was answered with type {kind:#06x}")
+            return message[wire.HEADER.size :]
+
+    def read_events(self, limit: int | None = None) -> list[Event]:
+        """What came without being asked for, in order, `limit` of it at most; never waits."""
+        while limit is None or len(self._events) < limit:
+            message = self._receive()
+            if message is None:
+                break
+            self._keep(message)
+        count = len(self._events) if limit is None else min(limit, len(self._events))
+        events = [self._events.popleft() for _ in range(count)]
+        self._datagrams_kept -= sum(isinstance(event, DatagramEvent) for event in events)
+        if self._is_gone and not self._events:
+            events.append(PlaneGone())
+        return events
+
+    @property
+    def has_events(self) -> bool:
+        """Tells of events that came while a reply was waited for: no reader of the socket hears of them."""
+        return bool(self._events) or self._is_gone
+
+    def _take_all(self) -> None:
+        while (message := self._receive()) is not None:
+            self._keep(message)
+
+    def _keep(self, message: bytes) -> None:
+        kind, _, error, _ = wire.HEADER.unpack(message)
+        if not kind & wire.REPLY:
+            self._keep_event(read_event(kind, message[wire.HEADER.size :]))
+        elif error:
+            name, _ = wire.error_of(error)
+            self._events.append(RequestRefused(_request_name(kind), name))
+
+    def _keep_event(self, event: Event) -> None:
+        if isinstance(event, DatagramEvent):
+            # A flood comes faster than requests leave: what it may take of our memory is bounded.
+            if self._datagrams_kept == DATAGRAMS_KEPT_MAX:
+                self.overflowed += 1
+                return
+            self._datagrams_kept += 1
+        self._events.append(event)
+
+    def _receive(self, descriptors: list[int] | None = None) -> bytes | None:
+        """One message, or None when nothing waits or nothing will ever come."""
+        if self._is_gone:
+            return None
+        room = socket.CMSG_SPACE(wire.FDS_MAX * _DESCRIPTOR_SIZE)
+        try:
+            message, ancillary, flags, _ = self._socket.recvmsg(
+                wire.MESSAGE_MAX, room, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            self._is_gone = True
+            return None
+        _take_descriptors(ancillary, descriptors)
+        if not message:
+            self._is_gone = True
+            return None
+        if flags & socket.MSG_TRUNC or len(message) < wire.HEADER.size:
+            raise PlaneError("bad_reply", f"the plane sent a message of {len(message)} bytes")
+        if wire.HEADER.unpack(message)[3] != len(message) - wire.HEADER.size:
+            raise PlaneError("bad_reply", "the plane sent a message whose length is not what it says")
+        return message
+
+    def _wait(self, events: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self._socket, events)
+        if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+            raise PlaneError("timeout", f"the plane did not answer within {self._timeout_s:g} s")
+
+
+def _take_descriptors(ancillary: list[tuple[int, int, bytes]], wanted: list[int] | None) -> None:
+    for level, kind, data in ancillary:
+        if level != socket.SOL_SOCKET or kind != socket.SCM_RIGHTS:
+            continue
+        passed = array.array("i")
+        passed.frombytes(data[: len(data) - len(data) % _DESCRIPTOR_SIZE])
+        if wanted is not None:
+            wanted.extend(passed)
+        else:
+            for descriptor in passed:
+                os.close(descriptor)
+
+
+def _request_name(kind: int) -> str:
+    try:
+        return WireType(kind & ~wire.REPLY).name.lower()
+    except ValueError:
+        return f"request_{kind:#06x}"
+
+
+def _gone() -> PlaneError:
+    return PlaneError("gone", "the plane closed the connection")

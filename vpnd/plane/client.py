@@ -1,0 +1,309 @@
+"""The plane as vpnd sees it: requests with their answers, and events as they come.
+
+Owns one connection, the counters that came with it, and the child if it started one.
+Refuses to know why a request is made. Keys pass through memory that is wiped.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Self, TypeVar
+
+from vpnd.endpoint import Endpoint
+from vpnd.errors import PlaneError
+from vpnd.keys import PublicKey, Secret
+from vpnd.plane import wire
+from vpnd.plane.channel import Channel
+from vpnd.plane.counters import PlaneCounters
+from vpnd.plane.events import Event
+from vpnd.plane.inventory import (
+    HelloReply,
+    Inventory,
+    ListedMac,
+    read_hello,
+    read_inventory,
+    read_mac,
+    read_peer,
+    read_session,
+)
+from vpnd.plane.program import start_child
+from vpnd.plane.wire import Layout, LinkType, PeerFlag, WireType
+
+_KEY = 32
+_KEY_AND_SALT = 36
+_GATE_SECRETS_MAX = 2
+_SESSION_WITHOUT_KEYS = struct.Struct("<3I4BI4x24s")  # install_session_request up to send_key
+_PAGES_MAX = 65536  # a list longer than this does not end
+_CHILD_END_S = 2.0
+
+_Entry = TypeVar("_Entry")
+
+
+class PlaneClient:
+    """One connection to a plane. Every request raises PlaneError with the plane's own name for
+    its refusal, "timeout" when no answer came, "gone" when the plane is not there any more.
+
+    Requests with `wait` may be sent with wait=False: they return at once, and a refusal comes
+    as the event RequestRefused.
+    """
+
+    def __init__(self, connection: socket.socket, *, timeout_s: float = 5.0) -> None:
+        """Takes over `connection`, an AF_UNIX SOCK_SEQPACKET socket, and says hello on it."""
+        self.child: subprocess.Popen[bytes] | None = None
+        self._channel = Channel(connection, timeout_s)
+        try:
+            self.hello, self.counters = _say_hello(self._channel)
+        except BaseException:
+            self._channel.close()
+            raise
+
+    @classmethod
+    def connect(cls, path: Path, *, timeout_s: float = 5.0) -> Self:
+        """Connects to the plane that listens at `path`."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(path))
+        except OSError as error:
+            connection.close()
+            raise PlaneError("gone", f"{path}: {error.strerror or error}") from error
+        return cls(connection, timeout_s=timeout_s)
+
+    @classmethod
+    def spawn(cls, program: Path, *, timeout_s: float = 5.0, arguments: Sequence[str] = ()) -> Self:
+        """Starts `program` as a child that lives as long as this connection."""
+        child, connection = start_child(program, arguments)
+        try:
+            client = cls(connection, timeout_s=timeout_s)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        client.child = child
+        return client
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def close(self) -> None:
+        """Ends the connection; a child ends with it and is waited for. Twice is once."""
+        self._channel.close()
+        self.counters.close()
+        if self.child is None:
+            return
+        try:
+            self.child.wait(_CHILD_END_S)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+    def drops(self) -> dict[str, int]:
+        """Every reason that is not zero, those included that were dropped on the way up to here."""
+        counted = self.counters.drops()
+        if self._channel.overflowed:
+            counted["hs_queue_full"] = counted.get("hs_queue_full", 0) + self._channel.overflowed
+        return counted
+
+    def read_events(self, limit: int | None = None) -> list[Event]:
+        """What came without being asked for, in order, `limit` of it at most, also what came while a
+        request waited for its answer; never waits. The last of a lost connection is PlaneGone.
+        """
+        return self._channel.read_events(limit)
+
+    @property
+    def has_events(self) -> bool:
+        """Tells of events that came while a request waited: the descriptor does not show them."""
+        return self._channel.has_events
+
+    # ---- what the plane holds ----
+
+    def inventory(self) -> Inventory:
+        """Asks for everything the plane holds but the learned MAC addresses."""
+        body = self._channel.ask(WireType.INVENTORY)
+        peers = self._list(WireType.LIST_PEERS, wire.LISTED_PEER, read_peer)
+        sessions = self._list(WireType.LIST_SESSIONS, wire.LISTED_SESSION, read_session)
+        return read_inventory(body, peers, sessions)
+
+    def list_macs(self) -> tuple[ListedMac, ...]:
+        """Asks for the MAC addresses learned behind peers (TAP)."""
+        return self._list(WireType.LIST_MACS, wire.LISTED_MAC, read_mac)
+
+    # ---- link, sockets, peers ----
+
+    def set_link(self, link_type: str, name: str, mtu: int, queues: Sequence[int]) -> None:
+        """Gives the link's descriptors, one per queue; `link_type` is "tun" or "tap".
+
+        The plane has its own copies of the descriptors; ours stay the caller's to close.
+        """
+        body = wire.SET_LINK_REQUEST.pack(LinkType[link_type.upper()], len(queues), mtu, name.encode())
+        self._channel.ask(WireType.SET_LINK, body, pass_descriptors=queues)
+
+    def set_sockets(self, descriptors: Sequence[int]) -> None:
+        """Gives bound UDP sockets in place of those the plane had; ours stay the caller's to close."""
+        body = wire.SET_SOCKETS_REQUEST.pack(len(descriptors))
+        self._channel.ask(WireType.SET_SOCKETS, body, pass_descriptors=descriptors)
+
+    def set_peer(
+        self,
+        peer_id: int,
+        public_key: PublicKey,
+        networks: Iterable[IPv4Network | IPv6Network],
+        endpoint: Endpoint | None,
+    ) -> None:
+        """Adds a peer or replaces its networks; None leaves its endpoint as it is."""
+        packed = [wire.pack_network(network) for network in networks]
+        flags = PeerFlag(0)
+        for start in range(0, max(len(packed), 1), wire.NETWORKS_PER_MESSAGE):
+            chunk = packed[start : start + wire.NETWORKS_PER_MESSAGE]
+            head = wire.SET_PEER_REQUEST.pack(
+                peer_id, flags, public_key.raw, wire.pack_endpoint(endpoint), len(chunk)
+            )
+            self._channel.ask(WireType.SET_PEER, head + b"".join(chunk))
+            flags, endpoint = PeerFlag.APPEND_NETWORKS, None
+
+    def remove_peer(self, peer_id: int) -> None:
+        """Forgets the peer with its networks, sessions and staged packets."""
+        self._channel.ask(WireType.REMOVE_PEER, wire.PEER_REQUEST.pack(peer_id))
+
+    def flush_staged(self, peer_id: int) -> None:
+        """Drops the packets that wait for a session with the peer."""
+        self._channel.ask(WireType.FLUSH_STAGED, wire.PEER_REQUEST.pack(peer_id))
+
+    def set_options(self, mac_limit: int, mac_age_s: int) -> None:
+        """Sets how many MAC addresses one peer may show, and how long an unseen one is kept."""
+        self._channel.ask(WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(mac_limit, mac_age_s))
+
+    def set_gate(
+        self, mac1_key: Secret, cookie_key: Secret, secrets: Sequence[Secret], versions: Iterable[int]
+    ) -> None:
+        """Lets the plane answer initiations by cookies while too many wait for us; no secret, no gate."""
+        if len(secrets) > _GATE_SECRETS_MAX or any(
+            key.size != _KEY for key in (mac1_key, cookie_key, *secrets)
+        ):
+            raise PlaneError(
+                "bad_value", f"the gate takes {_GATE_SECRETS_MAX} secrets of {_KEY} bytes at most"
+            )
+        size = wire.SET_GATE_REQUEST.size
+        message = Secret(wire.HEADER.size + size)
+        view = message.buffer()
+        sequence = self._channel.next_sequence()
+        wire.HEADER.struct.pack_into(view, 0, WireType.SET_GATE, sequence, 0, size)
+        for place, key in zip(
+            range(wire.HEADER.size, len(view), _KEY), (mac1_key, cookie_key, *secrets), strict=False
+        ):
+            view[place : place + _KEY] = key.buffer()
+        known = sum(1 << version for version in versions)
+        struct.pack_into("<2I", view, len(view) - 8, len(secrets), known)
+        try:
+            self._channel.send(view)
+        finally:
+            message.wipe()
+        self._channel.wait_for(WireType.SET_GATE, sequence)
+
+    def stop(self) -> None:
+        """Ends the plane for good; what follows on this connection is PlaneGone."""
+        self._channel.ask(WireType.STOP)
+
+    # ---- sessions and messages ----
+
+    def install_session(
+        self,
+        *,
+        peer_id: int,
+        local_index: int,
+        remote_index: int,
+        suite: int,
+        is_initiator: bool,
+        preferred: bool,
+        padding: int,
+        features: int,
+        endpoint: Endpoint | None,
+        send_key: Secret,
+        receive_key: Secret,
+        wait: bool = True,
+    ) -> None:
+        """Hands over a session; each key is 32 bytes with its 4 of salt, and the caller's to wipe."""
+        if send_key.size != _KEY_AND_SALT or receive_key.size != _KEY_AND_SALT:
+            raise PlaneError("bad_value", f"a session's key with its salt has {_KEY_AND_SALT} bytes")
+        size = wire.INSTALL_SESSION_REQUEST.size
+        message = Secret(wire.HEADER.size + size)
+        view = message.buffer()
+        sequence = self._channel.next_sequence()
+        wire.HEADER.struct.pack_into(view, 0, WireType.INSTALL_SESSION, sequence, 0, size)
+        numbers = (peer_id, local_index, remote_index, suite, is_initiator, preferred, padding, features)
+        _SESSION_WITHOUT_KEYS.pack_into(view, wire.HEADER.size, *numbers, wire.pack_endpoint(endpoint))
+        keys = wire.HEADER.size + _SESSION_WITHOUT_KEYS.size
+        view[keys : keys + _KEY_AND_SALT] = send_key.buffer()
+        view[keys + _KEY_AND_SALT :] = receive_key.buffer()
+        try:
+            self._channel.send(view)
+        finally:
+            message.wipe()
+        if wait:
+            self._channel.wait_for(WireType.INSTALL_SESSION, sequence)
+
+    def retire_session(self, peer_id: int, local_index: int, *, wait: bool = True) -> None:
+        """Ends a session and wipes its keys."""
+        self._request(WireType.RETIRE_SESSION, wire.SESSION_REQUEST.pack(peer_id, local_index), wait)
+
+    def send_datagram(self, endpoint: Endpoint, data: bytes, *, wait: bool = True) -> None:
+        """Sends a handshake message as it is, from a socket of the endpoint's family."""
+        head = wire.SEND_DATAGRAM_REQUEST.pack(wire.pack_endpoint(endpoint))
+        self._request(WireType.SEND_DATAGRAM, head + data, wait)
+
+    def send_control(
+        self,
+        peer_id: int,
+        data: bytes,
+        local_index: int = 0,
+        endpoint: Endpoint | None = None,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Seals and sends a control message; index 0 and endpoint None mean the current ones."""
+        head = wire.SEND_CONTROL_REQUEST.pack(peer_id, local_index, wire.pack_endpoint(endpoint))
+        self._request(WireType.SEND_CONTROL, head + data, wait)
+
+    def send_keepalive(self, peer_id: int, *, wait: bool = True) -> None:
+        """Sends an empty message on the current session."""
+        self._request(WireType.SEND_KEEPALIVE, wire.PEER_REQUEST.pack(peer_id), wait)
+
+    def _request(self, request: WireType, body: bytes, wait: bool) -> None:
+        sequence = self._channel.tell(request, body)
+        if wait:
+            self._channel.wait_for(request, sequence)
+
+    def _list(
+        self, request: WireType, entry: Layout, read: Callable[[bytes, int], _Entry]
+    ) -> tuple[_Entry, ...]:
+        entries: list[_Entry] = []
+        cursor = 0
+        for _ in range(_PAGES_MAX):
+            body = self._channel.ask(request, wire.LIST_REQUEST.pack(cursor))
+            cursor, count = wire.LIST_REPLY.unpack(body)
+            if len(body) != wire.LIST_REPLY.size + count * entry.size:
+                raise PlaneError("bad_reply", f"{len(body)} bytes do not hold {count} {entry.name}")
+            entries.extend(read(body, at) for at in range(wire.LIST_REPLY.size, len(body), entry.size))
+            if cursor == 0:
+                return tuple(entries)
+        raise PlaneError("bad_reply", f"{request.name} does not end")
+
+
+def _say_hello(channel: Channel) -> tuple[HelloReply, PlaneCounters]:
+    descriptors: list[int] = []
+    try:
+        body = channel.ask(
+            WireType.HELLO, wire.HELLO_REQUEST.pack(wire.VERSION), take_descriptors=descriptors
+        )
+        if len(descriptors) != 1:
+            raise PlaneError("bad_reply", f"hello was answered with {len(descriptors)} descriptors")
+        return read_hello(body), PlaneCounters(descriptors[0])
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
