@@ -1,6 +1,7 @@
 import ipaddress
 
 from tests.host.namespace import a_veth, in_namespace, set_sysctl, sh
+from vpnd.endpoint import Endpoint
 from vpnd.host import facts
 
 
@@ -42,6 +43,28 @@ def test_a_route_is_told_with_its_link_and_source() -> None:
     assert facts.route_to(ip("10.1.2.3")) == ("v0", ip("192.0.2.1"))
     assert facts.route_to(ip("fd00::7")) == ("v0", ip("2001:db8::1"))
     assert facts.route_to(ip("192.0.2.1")) == ("lo", ip("192.0.2.1"))
+
+
+@in_namespace
+def test_the_source_towards_an_endpoint_follows_the_better_route() -> None:
+    a_link()
+    sh("ip link add w0 type veth peer name w1 && ip addr add 198.51.100.1/24 dev w0 && ip link set w0 up")
+    sh("ip route add 10.0.0.0/8 via 192.0.2.2 metric 100")
+    far = Endpoint(ip("10.1.2.3"), 5180)
+    assert facts.source_to(far) == ip("192.0.2.1")
+    sh("ip route add 10.0.0.0/8 via 198.51.100.2 metric 50")
+    assert facts.source_to(far) == ip("198.51.100.1")
+    assert facts.source_to(Endpoint(ip("2001:db8::2"), 5180)) == ip("2001:db8::1")
+    assert facts.source_to(Endpoint(ip("203.0.113.1"), 5180)) is None
+
+
+@in_namespace
+def test_the_source_towards_an_endpoint_obeys_the_mark() -> None:
+    a_link()
+    sh("ip rule add fwmark 7 table 77 && ip route add unreachable default table 77")
+    here = Endpoint(ip("192.0.2.9"), 5180)
+    assert facts.source_to(here) == ip("192.0.2.1")
+    assert facts.source_to(here, 7) is None
 
 
 @in_namespace

@@ -151,3 +151,17 @@ def test_the_keys_of_macs_and_cookies_differ() -> None:
     knock = Secret.copy_of(b"k" * 32)
     keys = [make(RESPONDER, secret) for make in (cookie_key, mac1_key) for secret in (knock, Secret.zero())]
     assert len({key.expose() for key in keys}) == 4
+
+
+def test_the_secrets_handed_out_are_those_that_cookies_are_known_by() -> None:
+    """[H7] The newest first; the one before as long as its cookies are good."""
+    making, life = maker(), TIMERS.cookie_secret_s
+    (first,) = making.secrets(T0)
+    assert making.secrets(T0 + life - 1) == (first,)
+    second, previous = making.secrets(T0 + life)
+    assert previous == first != second
+    assert making.secrets(T0 + 2 * life - 1) == (second, first)
+    third, previous = making.secrets(T0 + 2 * life)
+    assert previous == second
+    assert third not in (first, second)
+    assert len(making.secrets(T0 + 10 * life)) == 1

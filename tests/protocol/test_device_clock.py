@@ -31,6 +31,22 @@ def test_a_clock_set_back_does_not_stop_a_handshake(connected: Pair, offset: flo
     assert right.device.refusals.get("hs_stale", 0) == 0
 
 
+def test_a_timestamp_stored_a_minute_too_early_is_made_good_by_slack(connected: Pair) -> None:
+    """[F1] The state file missed the last writes: the slack after it covers them."""
+    network, left, right = connected
+    network.run(100.0)
+    left.perform(left.device.reconnect(right.key, network.clock.now))
+    network.run(1.0)
+    left.kill()
+    left.kill_plane()
+    left.stored_timestamp_ns -= 60_000_000_000
+    left.wall.offset_s = -HOUR
+    left.boot()
+    network.run(0.5)
+    assert share_session(left, right)
+    assert right.device.refusals.get("hs_stale", 0) == 0
+
+
 def test_a_clock_set_back_while_running_does_not_stop_a_handshake(connected: Pair) -> None:
     """[F1, F6] A step of the wall clock changes nothing of sessions, and timestamps go on rising."""
     network, left, right = connected

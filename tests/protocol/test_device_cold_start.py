@@ -150,6 +150,23 @@ def test_a_response_that_comes_after_fifteen_seconds_finds_no_initiation() -> No
     assert left.count_of(InstallSession) == 0
 
 
+@pytest.mark.parametrize(("waited", "taken"), [(14.5, True), (15.5, False)])
+def test_an_initiation_waits_fifteen_seconds_for_its_answer(waited: float, taken: bool) -> None:
+    """[A10] Meanwhile the other side's handshake gave a session; the late answer still counts, up to 15 s."""
+    network, left, right = joined()
+    held = network.wire.hold(lambda one: one.kind == RESP)
+    left.start()
+    started = network.clock.now
+    network.run(0.1)
+    network.wire.heal()
+    right.perform(right.device.reconnect(left.key, network.clock.now))
+    network.run(started + waited - network.clock.now)
+    assert share_session(left, right)
+    left.device.receive(held[0].data, right.address, network.clock.now)
+    assert left.device.refusals.get("hs_resp_noidx", 0) == (0 if taken else 1)
+    assert left.device.snapshot(right.key).handshakes == (2 if taken else 1)
+
+
 def test_a_wrong_responder_gives_no_reply_and_the_retries_go_on() -> None:
     """[A11] Somebody else at the address: it stays silent, keeps nothing, and we go on trying."""
     network, left, right = joined()

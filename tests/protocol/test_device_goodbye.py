@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.host import Host, Network, share_session
+from tests.fakes.host import Host, Network, peer_of, share_session
 from tests.fakes.wire import Datagram
 from vpnd.protocol.constants import Control, GoodbyeReason, PacketType
 
@@ -34,8 +34,9 @@ def test_a_goodbye_leaves_three_times_ten_milliseconds_apart_with_different_coun
 def test_after_a_final_goodbye_nothing_is_sent_until_there_is_traffic(
     connected: Pair, reason: GoodbyeReason
 ) -> None:
-    """[I4] Reasons 1, 3 and 4: the session ends at once and no handshake starts by itself."""
+    """[I4] Reasons 1, 3 and 4: the session ends at once, and even a persistent peer is left in peace."""
     network, left, right = connected
+    left.configure(peer_of(right, at=right.address, keepalive_s=25))
     right.say_goodbye(reason)
     network.run(0.05)
     assert left.current(right) is None

@@ -110,6 +110,22 @@ def test_the_answer_to_the_first_try_is_taken_after_the_second_was_sent() -> Non
     assert share_session(left, right)
 
 
+def test_of_five_tries_the_last_three_can_still_be_answered() -> None:
+    """[A7, A10] A fourth initiation forgets the oldest; the answers to the others count."""
+    network, left, right = joined()
+    held = network.wire.hold(lambda one: one.kind == RESP)
+    for _ in range(5):
+        left.perform(left.device.reconnect(right.key, network.clock.now))
+        network.run(0.1)
+    assert len(held) == 5
+    refused = [left.device.refusals.get("hs_resp_noidx", 0)]
+    for response in held:
+        left.device.receive(response.data, right.address, network.clock.now)
+        refused.append(left.device.refusals.get("hs_resp_noidx", 0))
+    assert refused == [0, 1, 2, 2, 2, 2]
+    assert left.device.snapshot(right.key).handshakes == 3
+
+
 def test_ninety_seconds_without_an_answer_flush_the_queue_and_the_next_packet_tries_again() -> None:
     """[A23] HS_GIVEUP, exactly once, then silence until there is something to send."""
     network, left, right = joined()

@@ -152,6 +152,22 @@ def test_a_changed_network_tries_an_unreachable_peer_again_at_once() -> None:
     assert is_up(left, right)
 
 
+def test_a_change_right_after_a_try_brings_the_next_one_forward() -> None:
+    """[C12] News that come too soon for another try are not lost: it comes a second after the last."""
+    network, left, _ = joined(both_know=False)
+    network.wire.cut()
+    left.start()
+    network.run(20.0)  # tries are 5 s apart by now
+    last = network.wire.of_kind(INIT)[-1].sent_at
+    network.run(last + 5.5 - network.clock.now)
+    last = network.wire.of_kind(INIT)[-1].sent_at
+    network.run(last + 0.5 - network.clock.now)
+    assert left.device.network_changed(network.clock.now) == []
+    since = network.clock.now
+    network.run(0.6)
+    assert inits_of(network, left, since) == 1
+
+
 def test_a_changed_network_asks_no_idle_peer_and_no_live_one_twice_in_a_second(connected: Pair) -> None:
     """[C12] A burst of netlink events is one question."""
     network, left, right = connected

@@ -32,6 +32,7 @@ from vpnd.protocol import actions
 from vpnd.protocol.actions import Action
 from vpnd.protocol.constants import Slot, Suite
 from vpnd.protocol.device import Device
+from vpnd.protocol.gate import GateKeys
 from vpnd.protocol.peer import Activity
 from vpnd.protocol.sessions import AdoptedSession
 
@@ -77,7 +78,9 @@ class Driver:
         self._keys: dict[int, PublicKey] = {}
         self._wirings: dict[PublicKey, PeerWiring] = {}
         self._sessions: dict[PublicKey, set[int]] = {}
+        self._unproven: set[PublicKey] = set()
         self._notices = NoticeWriter()
+        self._gate_keys: GateKeys | None = None  # as the plane has them
         self._timer: asyncio.TimerHandle | None = None
         self._asleep = boottime() - time.monotonic()
         self.last_turn = boottime()
@@ -92,7 +95,8 @@ class Driver:
         """
         inventory = plane.inventory()
         now = boottime()
-        self.plane = plane
+        self.plane, self._gate_keys = plane, None
+        self._tend_gate(now)
         self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
         wanted = {wiring.public_key: wiring for wiring in wirings}
         known = {listed.public_key: listed for listed in inventory.peers}
@@ -160,6 +164,15 @@ class Driver:
                 is_new = wiring.public_key not in self._ids
                 self._wire(wiring, self._endpoint(wiring.public_key) if is_new else None)
 
+    def choose_source(self, key: PublicKey) -> None:
+        """Lets the kernel choose our own address towards the peer anew.
+
+        Setting the endpoint would vouch for it, so a peer that is yet to prove its own is left alone.
+        """
+        endpoint = self._endpoint(key) if key in self._ids else None
+        if endpoint is not None and key not in self._unproven:
+            self.act([actions.SetEndpoint(key, endpoint)])
+
     def counters(self, key: PublicKey) -> PeerCounters | None:
         """Reads the plane's counters of one peer, where it has the peer."""
         if self.plane is None or key not in self._ids:
@@ -187,6 +200,7 @@ class Driver:
         del self._keys[self._ids.pop(key)]
         self._sessions.pop(key, None)
         self._wirings.pop(key, None)
+        self._unproven.discard(key)
         self._notices.forget(key)
 
     def _free_id(self) -> int:
@@ -340,6 +354,10 @@ class Driver:
     def _roamed(self, key: PublicKey, endpoint: Endpoint, state: int, now: float) -> Sequence[Action]:
         text = RoamState(state).name.lower()
         _log.info("now at %s (%s)", endpoint, text, extra={"VPND_PEER": self._wirings[key].name})
+        if state == RoamState.PROBATION:
+            self._unproven.add(key)
+        else:
+            self._unproven.discard(key)
         self.device.endpoint_moved(key, endpoint, now)
         self._changed(key)
         return ()
@@ -354,9 +372,22 @@ class Driver:
             self.perform(self.device.resumed(now))
         self.perform(self.device.tick(now, self._activity()))
         if self.plane is not None:
+            self._tend_gate(now)
             self.perform(self._notices.due(self.device, self._drops(), now))
         self._read_plane()  # what came while a request waited, no reader hears of
         self._schedule()
+
+    def _tend_gate(self, now: float) -> None:
+        """Tells the plane the keys of the gate when they have changed."""
+        keys = self.device.gate_keys(now)
+        if self.plane is None or keys == self._gate_keys:
+            return
+        try:
+            self.plane.set_gate(keys.mac1_key, keys.cookie_key, keys.secrets, keys.versions)
+            self._gate_keys = keys
+        except PlaneError as error:
+            if error.code != "gone":  # which is an event of its own
+                _log.warning("the plane did not take the keys of its gate: %s", error)
 
     def _slept(self) -> bool:
         """Tells once after the machine was suspended: only CLOCK_BOOTTIME goes on meanwhile."""

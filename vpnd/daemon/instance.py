@@ -21,6 +21,7 @@ from vpnd.daemon.pings import Pings
 from vpnd.daemon.resolver import Resolver
 from vpnd.daemon.service import Service
 from vpnd.daemon.settings import Settings
+from vpnd.daemon.sources import Sources, ask_again
 from vpnd.daemon.state import StateDirectory
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 REVIVE_S = (0.0, 0.2, 1.0, 5.0)  # between tries to get plane or link back; the last repeats
 NETWORK_SETTLES_S = 0.2  # changes of addresses and routes come in bursts
 HOUSEKEEPING_S = 1.0
-RESOLVE_AFTER_ATTEMPTS = 3  # unanswered handshakes after which a name is looked up again
+ELSEWHERE_AFTER_ATTEMPTS = 3  # unanswered handshakes after which the configured endpoint is tried again
 _GOODBYE_S = 0.05  # protocol section 9.3: three copies, 10 ms apart
 
 
@@ -71,12 +72,13 @@ class Instance:
         self.changed = asyncio.Event()
         self.pings = Pings()
         self.resolver = Resolver(self._resolved)
+        self._sources = Sources()
         self._timers = timers
         self._wall_clock_ns = wall_clock_ns
         self._known = self.state.load_endpoints()
         self._bound: tuple[Endpoint, ...] = ()
         self._address_errors = snmp.address_errors()
-        self._asked_again: dict[str, int] = {}
+        self._looked_elsewhere: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitor: Monitor | None = None
         self._network_timer: asyncio.TimerHandle | None = None
@@ -266,15 +268,20 @@ class Instance:
 
     def _network_changed(self) -> None:
         self._network_timer = None
-        self.driver.act(self.driver.device.network_changed(boottime()))
-        if self.config.routing.forward and not self.failures:
-            self.spawn(self._forward_on_new_links())
+        self.spawn(self._follow_network())
 
-    async def _forward_on_new_links(self) -> None:
-        try:
-            await self.shape_host(self._plan())
-        except HostError as error:
-            _log.warning("%s", error)
+    async def _follow_network(self) -> None:
+        self._sources.keep({peer.public_key for peer in self.config.peers})
+        seen = await asyncio.to_thread(ask_again, self._sources.known)
+        for key in self._sources.compare(seen):
+            self.driver.choose_source(key)
+        self.driver.act(self.driver.device.network_changed(boottime()))
+        self.resolver.network_changed()
+        if self.config.routing.forward and not self.failures:
+            try:
+                await self.shape_host(self._plan())
+            except HostError as error:
+                _log.warning("%s", error)
 
     # -- healing --
 
@@ -307,28 +314,32 @@ class Instance:
         if key is not None and self.driver.device.snapshot(key).endpoint != endpoint:
             self.driver.act(self.driver.device.set_endpoint(key, endpoint, boottime()))
 
-    def _peer_changed(self, _key: PublicKey) -> None:
+    def _peer_changed(self, key: PublicKey) -> None:
+        self._sources.learn(key, self.driver.device.snapshot(key).endpoint, self.config.local.fwmark)
         self.changed.set()
         self.changed = asyncio.Event()
 
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._ask_names_again()
+            self._look_elsewhere()
             if self.state.is_due(boottime()):
                 self.store()
 
-    def _ask_names_again(self) -> None:
-        # A name whose address goes unanswered may stand for another address by now.
-        names = wanted.endpoint_names(self.config)
+    def _look_elsewhere(self) -> None:
+        """Goes back to what the configuration says of peers that do not answer where they were last."""
         for peer in self.config.peers:
-            if peer.name not in names:
+            if not peer.enabled or peer.endpoint is None:
                 continue
             attempts = self.driver.device.snapshot(peer.public_key).attempts
-            rounds = attempts // RESOLVE_AFTER_ATTEMPTS
-            if rounds > self._asked_again.get(peer.name, 0):
-                self.resolver.again(peer.name)
-            self._asked_again[peer.name] = rounds
+            rounds = attempts // ELSEWHERE_AFTER_ATTEMPTS
+            if rounds > self._looked_elsewhere.get(peer.name, 0):
+                if isinstance(peer.endpoint, Endpoint):
+                    self._resolved(peer.name, peer.endpoint)
+                else:
+                    # The name may stand for another address by now.
+                    self.resolver.again(peer.name)
+            self._looked_elsewhere[peer.name] = rounds
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

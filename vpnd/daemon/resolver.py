@@ -1,12 +1,14 @@
 """Names of endpoints become addresses here, without ever blocking the loop.
 
-Owns when to ask again: soon after a failure, and when handshakes with the address at hand go
-unanswered. Of several addresses the next is taken each time, so that a dead one is left behind.
+Owns when to ask again: soon after a failure, when handshakes with the address at hand go
+unanswered, and when the machine's network changed. Of several addresses the next is taken each
+time, so that a dead one is left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -18,6 +20,7 @@ from vpnd.endpoint import Endpoint, EndpointName
 
 _log = logging.getLogger(__name__)
 
+RETRY_LEAST_S = 1.0  # a network that changes all the time is no reason to ask more often
 RETRY_S = (2.0, 5.0, 10.0, 30.0, 60.0)  # the last repeats
 
 _REASONS = {
@@ -37,6 +40,7 @@ class Resolution:
     failures: int = 0
     error: str | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
 
 class Resolver:
@@ -60,7 +64,14 @@ class Resolver:
         """Asks anew for this peer's name; a question already under way is not asked twice."""
         resolution = self._resolutions.get(peer)
         if resolution is not None and resolution.task is None:
-            resolution.task = asyncio.get_running_loop().create_task(self._resolve(peer, resolution))
+            self._ask(peer, resolution, only_news=False)
+
+    def network_changed(self) -> None:
+        """Asks soon for what failed, and at once for link-local addresses: a link that returns has another number."""
+        for peer, resolution in self._resolutions.items():
+            resolution.hurry.set()
+            if resolution.task is None and "%" in resolution.name.host:
+                self._ask(peer, resolution, only_news=True)
 
     def error_of(self, peer: str) -> str | None:
         """Tells why the peer's name has no address, or None."""
@@ -72,20 +83,27 @@ class Resolver:
             self._cancel(resolution)
         self._resolutions.clear()
 
-    async def _resolve(self, peer: str, resolution: Resolution) -> None:
+    def _ask(self, peer: str, resolution: Resolution, *, only_news: bool) -> None:
+        work = self._resolve(peer, resolution, only_news=only_news)
+        resolution.task = asyncio.get_running_loop().create_task(work)
+
+    async def _resolve(self, peer: str, resolution: Resolution, *, only_news: bool) -> None:
         try:
             while True:
+                resolution.hurry.clear()
                 try:
                     addresses = await lookup(resolution.name)
                     break
                 except OSError as error:
                     self._failed(peer, resolution, error)
-                    await asyncio.sleep(RETRY_S[min(resolution.failures, len(RETRY_S)) - 1])
+                    await _wait(resolution)
             if resolution.error is not None:
                 _log.info("%s resolves again", resolution.name.host, extra={"VPND_PEER": peer})
             resolution.failures, resolution.error = 0, None
             # The same set in another order is no news: go on to the next address of it.
             known = set(addresses) == set(resolution.addresses)
+            if known and only_news:
+                return
             resolution.turn = resolution.turn + 1 if known else 0
             resolution.addresses = addresses if not known else resolution.addresses
             chosen = resolution.addresses[resolution.turn % len(resolution.addresses)]
@@ -105,6 +123,14 @@ class Resolver:
         if resolution.task is not None:
             resolution.task.cancel()
             resolution.task = None
+
+
+async def _wait(resolution: Resolution) -> None:
+    """Waits for the time of the next try, or shorter if the network changes."""
+    await asyncio.sleep(RETRY_LEAST_S)
+    rest_s = RETRY_S[min(resolution.failures, len(RETRY_S)) - 1] - RETRY_LEAST_S
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(resolution.hurry.wait(), rest_s)
 
 
 async def lookup(name: EndpointName) -> tuple[Endpoint, ...]:

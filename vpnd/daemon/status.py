@@ -47,7 +47,7 @@ def report(instance: Instance) -> InstanceReport:
         peers=peers,
         drops=_sum(
             instance.driver.device.refusals,
-            instance.driver.plane.counters.drops() if instance.driver.plane else {},
+            instance.driver.plane.drops() if instance.driver.plane else {},
         ),
         health=health,
     )

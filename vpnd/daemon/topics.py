@@ -120,7 +120,7 @@ def _drops(instance: Instance) -> Iterator[DropReport]:
     texts = dict(REFUSAL_TEXTS) | dict(DROP_REASONS)
     plane = instance.driver.plane
     totals = dict(device.refusals)
-    for name, number in (plane.counters.drops() if plane else {}).items():
+    for name, number in (plane.drops() if plane else {}).items():
         totals[name] = totals.get(name, 0) + number
     for name, number in totals.items():
         if number:

@@ -77,6 +77,11 @@ class CookieMaker:
         box = seal_box(key, nonce, cookie.expose())
         return cookie_message(message.version, message.sender_index, nonce, box)
 
+    def secrets(self, now: float) -> tuple[Secret, ...]:
+        """What cookies are made with and known by, the newest first."""
+        self._rotate(now)
+        return tuple(secret for secret in (self._current, self._previous) if secret is not None)
+
     def _rotate(self, now: float) -> None:
         if now >= self._previous_until:
             self._previous = None

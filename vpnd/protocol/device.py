@@ -19,7 +19,7 @@ from vpnd.protocol.actions import Action, SendControl, SendDatagram, SetEndpoint
 from vpnd.protocol.constants import TIMERS, GoodbyeReason, NoticeReason, PacketType, Slot, Timers
 from vpnd.protocol.control import consume_control
 from vpnd.protocol.control_messages import encode_notice
-from vpnd.protocol.gate import Gate
+from vpnd.protocol.gate import Gate, GateKeys
 from vpnd.protocol.local import DeviceOptions, Local
 from vpnd.protocol.messages import parse_cookie_untrusted, parse_response_untrusted
 from vpnd.protocol.peer import (
@@ -193,6 +193,10 @@ class Device:
         actions = consume_control(self._local, known, session, payload, source=source, now=now)
         return self._acted(known, actions)
 
+    def gate_keys(self, now: float) -> GateKeys:
+        """What the plane needs to answer a flood by cookies before it reaches us."""
+        return self._gate.keys(now)
+
     def note_handshake_cpu(self, seconds: float, now: float) -> None:
         """Adds CPU time that `receive` took, which tells whether we are under load."""
         self._gate.load.note_cpu(seconds, now)
@@ -299,8 +303,12 @@ class Device:
                     peer.check_since = now
                     actions.append(self._ask(peer, now))
             elif isinstance(peer.effort, Trying):
-                if now - peer.effort.last_at >= timers.network_retry_s:
+                soon = peer.effort.last_at + timers.network_retry_s
+                if now >= soon:
                     actions += self._acted(peer, initiator.begin(self._local, peer, now))
+                else:
+                    peer.effort.next_at = min(peer.effort.next_at, soon)
+                    self._schedule(peer)
             elif isinstance(peer.effort, GaveUp):
                 actions += self._acted(peer, initiator.begin(self._local, peer, now))
         return actions

@@ -6,13 +6,26 @@ load. Knows our own keys, no peers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from vpnd.endpoint import Endpoint
 from vpnd.errors import MalformedMessage, RejectedMessage
+from vpnd.keys import Secret
 from vpnd.protocol.boxes import is_mac
 from vpnd.protocol.cookies import CookieMaker
 from vpnd.protocol.local import Local
 from vpnd.protocol.messages import NO_MAC2, InitiationMessage, parse_initiation_untrusted
 from vpnd.protocol.ratelimit import LoadMeter, Mac1Cache, TokenBuckets, source_key
+
+
+@dataclass(frozen=True, slots=True)
+class GateKeys:
+    """What the steps 1, 2, 4 and 5 take; the secrets are those of cookies, the newest first."""
+
+    mac1_key: Secret
+    cookie_key: Secret
+    secrets: tuple[Secret, ...]
+    versions: tuple[int, ...]
 
 
 class Gate:
@@ -24,6 +37,11 @@ class Gate:
         self._buckets = TokenBuckets()
         self._cookies = CookieMaker(local.cookie_key, local.random_bytes, local.timers)
         self.load = LoadMeter(local.timers)
+
+    def keys(self, now: float) -> GateKeys:
+        """The keys of now; they change with the cookies' secret."""
+        local = self._local
+        return GateKeys(local.mac1_key, local.cookie_key, self._cookies.secrets(now), tuple(local.starts))
 
     def pass_untrusted(
         self, datagram: bytes, source: Endpoint, now: float, queue_depth: int
