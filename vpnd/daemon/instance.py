@@ -25,12 +25,13 @@ from vpnd.daemon.sources import Sources, ask_again
 from vpnd.daemon.state import StateDirectory
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
+from vpnd.host import facts
 from vpnd.host.host import Host
 from vpnd.host.monitor import AddressesChanged, LinkGone, Monitor
 from vpnd.host.plan import HostPlan
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane.client import PlaneClient
-from vpnd.protocol.constants import EPOCH_SIZE, GoodbyeReason, Timers
+from vpnd.protocol.constants import EPOCH_SIZE, GoodbyeReason, PaddingMode, Timers
 from vpnd.protocol.device import Device
 
 _log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class Instance:
         self.driver.device.set_epoch(_epoch_of(plane))
         self.driver.attach(plane, wanted.wirings(self.config))
         self.plane_started_at = plane.hello.started_at
+        await self.fit_padding()
         held = len(inventory.sessions)
         _log.info("plane %s, %d sessions taken over", plane.hello.aead, held)
 
@@ -232,6 +234,7 @@ class Instance:
             return  # the plane's own revival brings the link
         planes.give_link(plane, plane.inventory(), self._plan().link)
         await self.shape_host(self._plan())
+        await self.fit_padding()
 
     def _plan(self) -> HostPlan:
         return wanted.host_plan(self.config, self.secrets.identity.public)
@@ -277,11 +280,32 @@ class Instance:
             self.driver.choose_source(key)
         self.driver.act(self.driver.device.network_changed(boottime()))
         self.resolver.network_changed()
+        await self.fit_padding()
         if self.config.routing.forward and not self.failures:
             try:
                 await self.shape_host(self._plan())
             except HostError as error:
                 _log.warning("%s", error)
+
+    async def fit_padding(self) -> None:
+        """Has packets padded up to the link's MTU, or to a smaller one that a route into the link has."""
+        if not self._may_pad():
+            return
+        link = self._plan().link
+        least = await asyncio.to_thread(facts.least_route_mtu, link.name)
+        plane = self.driver.plane
+        if plane is not None:
+            try:
+                planes.give_link(plane, plane.inventory(), link, padding_mtu=least)
+            except (HostError, PlaneError) as error:
+                _log.warning("%s", error)
+
+    def _may_pad(self) -> bool:
+        if self.config.local.padding != "none":
+            return True
+        # The stronger wish of the two ends counts; of a session taken over it is not known here.
+        seen = (self.driver.device.snapshot(peer.public_key) for peer in self.config.peers)
+        return any(peer.current_index is not None and peer.padding is not PaddingMode.NONE for peer in seen)
 
     # -- healing --
 

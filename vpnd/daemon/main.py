@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import re
 import signal
@@ -35,6 +36,9 @@ _log = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: the unit does not restart on it
 STATUS_INTERVAL_S = 1.0
+
+# What accept() may lack for a while: no reason to end a daemon whose packets flow.
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +79,10 @@ async def _serve(instance: Instance) -> int:
 
     def unexpected(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in SCARCE:
+            # asyncio tries again by itself in a second.
+            _log.warning("%s: %s", context["message"], error.strerror)
+            return
         _log.error("%s", context["message"], exc_info=error if isinstance(error, BaseException) else None)
         died.append(error if isinstance(error, BaseException) else RuntimeError(context["message"]))
         leave.set()

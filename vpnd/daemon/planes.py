@@ -35,14 +35,20 @@ def connect(settings: Settings) -> PlaneClient:
     return PlaneClient.spawn(find_program())
 
 
-def give_link(plane: PlaneClient, inventory: Inventory, link: LinkPlan) -> None:
-    """Hands the link over unless the plane has it already and it works. Raises HostError, PlaneError."""
+def give_link(
+    plane: PlaneClient, inventory: Inventory, link: LinkPlan, *, padding_mtu: int | None = None
+) -> None:
+    """Hands the link over unless the plane has it already and it works. Raises HostError, PlaneError.
+
+    Padding makes no packet larger than `padding_mtu` where that is smaller than the link's MTU.
+    """
+    padding_mtu = min(link.mtu, padding_mtu or link.mtu)
     has_it = (inventory.link_type, inventory.link_name) == (link.type, link.name) and inventory.link_works
-    if has_it and inventory.mtu == link.mtu:
+    if has_it and (inventory.mtu, inventory.padding_mtu) == (link.mtu, padding_mtu):
         return
     queues = () if has_it else open_link(link)
     try:
-        plane.set_link(link.type, link.name, link.mtu, queues)
+        plane.set_link(link.type, link.name, link.mtu, queues, padding_mtu=padding_mtu)
     finally:
         for queue in queues:
             os.close(queue)

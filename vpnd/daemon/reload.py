@@ -74,6 +74,7 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
     driver.wire(wanted.wirings(config))
     driver.start()
     instance.resolver.watch(wanted.endpoint_names(config))
+    await instance.fit_padding()
 
 
 async def _put_back(instance: Instance, config: Config, secrets: Secrets) -> None:

@@ -67,7 +67,7 @@ class Resolver:
             self._ask(peer, resolution, only_news=False)
 
     def network_changed(self) -> None:
-        """Asks soon for what failed, and at once for link-local addresses: a link that returns has another number."""
+        """Asks soon for what failed, at once for link-local addresses: a link's number may be another."""
         for peer, resolution in self._resolutions.items():
             resolution.hurry.set()
             if resolution.task is None and "%" in resolution.name.host:

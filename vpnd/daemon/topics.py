@@ -29,6 +29,7 @@ from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.errors import ControlError
 from vpnd.host import facts
+from vpnd.host.plan import Network, RoutePlan
 from vpnd.plane.wire import DROP_REASONS
 from vpnd.protocol.constants import PaddingMode
 from vpnd.protocol.refusals import REFUSAL_TEXTS
@@ -89,16 +90,23 @@ def _peer(instance: Instance, peer: PeerConfig) -> PeerDetail:
 def _routes(instance: Instance) -> tuple[RouteReport, ...]:
     routing = instance.config.routing
     link = instance.config.interface.name
+    standing = {route.key for route in facts.routes_into(link)}
     reports = []
     for peer in instance.config.peers:
         for network in peer.networks if peer.enabled else ():
             installed = None
             if peer.route:
-                route = facts.route_to(network.network_address)
-                installed = route is not None and route[0] == link
+                # One that somebody else made, such as the kernel for an address of ours, serves as well.
+                wanted = RoutePlan(network, routing.table, routing.metric)
+                installed = wanted.key in standing or _leads_into(network, link)
             table = _TABLE_NAMES.get(routing.table, str(routing.table))
             reports.append(RouteReport(str(network), peer.name, table, routing.metric, installed))
     return tuple(reports)
+
+
+def _leads_into(network: Network, link: str) -> bool:
+    route = facts.route_to(network.network_address)
+    return route is not None and route[0] == link
 
 
 def _macs(instance: Instance) -> tuple[MacReport, ...]:

@@ -23,6 +23,7 @@ from vpnd.plane.counters import PeerCounters
 from vpnd.protocol.peer import PeerSnapshot
 
 PORT_ANSWER_S = 0.5  # for an ICMP "port unreachable" to come back
+_ASKED_TABLES = (253, 254, 255)  # default, main, local: the kernel's own rules ask them for every packet
 _STRICT = 1  # rp_filter's value, kernel Documentation/networking/ip-sysctl
 RECENT_S = 300.0  # refusals and notices older than this explain nothing present
 
@@ -230,13 +231,22 @@ def _inner(case: _Case) -> Iterator[WhyStep]:
 
 
 def _routes(case: _Case) -> Iterator[WhyStep]:
+    table = case.instance.config.routing.table
+    # What leads packets to a table of its own is the operator's; that the routes stand there is ours.
+    apart = (
+        set()
+        if table in _ASKED_TABLES
+        else {route.prefix for route in facts.routes_into(case.link) if route.table == table}
+    )
     elsewhere = [
         (network, route)
         for network in case.peer.networks
-        if (route := facts.route_to(network.network_address, 0)) is None or route[0] != case.link
+        if network not in apart
+        and ((route := facts.route_to(network.network_address, 0)) is None or route[0] != case.link)
     ]
     if not elsewhere:
-        yield WhyStep("routes", True, f"the peer's networks are routed into {case.link}")
+        place = f"{case.link}, by table {table}" if apart else case.link
+        yield WhyStep("routes", True, f"the peer's networks are routed into {place}")
         return
     network, route = elsewhere[0]
     place = "nowhere" if route is None else f"into {route[0]}"

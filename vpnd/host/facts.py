@@ -14,9 +14,9 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from vpnd.endpoint import Endpoint
 from vpnd.host.link import observe_addresses, observe_link
-from vpnd.host.netlink import Netlink
-from vpnd.host.plan import Interface
-from vpnd.host.routes import RTM_GETROUTE, RTN_LOCAL, RTN_UNICAST
+from vpnd.host.netlink import Netlink, attribute
+from vpnd.host.plan import Interface, RoutePlan
+from vpnd.host.routes import RTM_GETROUTE, RTN_LOCAL, RTN_UNICAST, observe_routes
 from vpnd.host.sysctl import Sysctls
 
 _SO_MARK = 36  # asm-generic/socket.h; Python has no name for it
@@ -97,6 +97,32 @@ def source_to(endpoint: Endpoint, mark: int = 0) -> Address | None:
             return ipaddress.ip_address(asked.getsockname()[0].partition("%")[0])
     except OSError:
         return None
+
+
+def routes_into(link: str) -> frozenset[RoutePlan]:
+    """Gives the routes of ours that stand in any table and lead into the link."""
+    try:
+        with Netlink() as netlink:
+            return observe_routes(netlink, socket.if_nametoindex(link))
+    except OSError:
+        return frozenset()
+
+
+def least_route_mtu(link: str) -> int | None:
+    """Gives the smallest MTU that a route into the link has of its own; None where none has one."""
+    found = []
+    with Netlink() as netlink:
+        standing = observe_link(netlink, link)
+        if standing is None:
+            return None
+        for family in (socket.AF_INET, socket.AF_INET6):
+            message = rtmsg()
+            message["family"], message["attrs"] = family, [["RTA_OIF", standing.index]]
+            for answer in netlink.dump(message, RTM_GETROUTE):
+                mtu = attribute(answer, "RTA_METRICS", "RTAX_MTU")
+                if mtu is not None and answer.get_attr("RTA_OIF") == standing.index:
+                    found.append(int(mtu))
+    return min(found, default=None)
 
 
 def route_to(address: Address, mark: int = 0) -> tuple[str, Address | None] | None:

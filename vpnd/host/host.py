@@ -25,12 +25,12 @@ from vpnd.host.link import (
     check_link,
     delete_link,
     link_steps,
-    observe_addresses,
+    observe_governed_addresses,
     observe_links,
 )
 from vpnd.host.nat import nat_steps, removal_steps
 from vpnd.host.netlink import Netlink
-from vpnd.host.plan import Change, HostPlan, LinkPlan
+from vpnd.host.plan import Change, HostPlan, Interface, LinkPlan
 from vpnd.host.routes import route_steps
 from vpnd.host.sysctl import (
     NO_FORWARDING,
@@ -145,7 +145,9 @@ class Host:
         if standing is None:
             steps.append(_create(plan.link))
         steps += router_advertisement_steps(self._sysctls, plan.link.name, plan.link.type)
-        addresses = observe_addresses(netlink, standing.index) if standing is not None else frozenset()
+        addresses: frozenset[Interface] = frozenset()
+        if standing is not None:
+            addresses = observe_governed_addresses(netlink, standing.index, plan.link.addresses)
         steps += link_steps(standing, addresses, plan.link, _alias(plan.instance))
         nat = nat_steps(plan.instance, plan.link.name, plan.masquerade, may_stand=known.has_nat)
         sysctl, saved = self._forwarding(plan, links.keys() - forsaken, known.sysctls)

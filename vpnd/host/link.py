@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,9 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
 
-# linux/if.h, linux/if_tun.h, linux/if_link.h (IN6_ADDR_GEN_MODE_*)
+# linux/if.h, linux/if_tun.h, linux/if_addr.h, linux/if_link.h (IN6_ADDR_GEN_MODE_*)
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
+_IFA_F_PERMANENT = 0x80
 _KINDS = {1: "tun", 2: "tap"}
 _GENERATE_EUI64, _GENERATE_NONE, _GENERATE_RANDOM = 0, 1, 3
 
@@ -122,14 +123,31 @@ def _open_queues(tun: Any) -> int:
 
 def observe_addresses(netlink: Netlink, index: int) -> frozenset[Interface]:
     """Gives the addresses of one link; one with a far end of its own shows as its near end's /32 or /128."""
-    found = set()
+    return frozenset(address for address, _ in _observe_addresses(netlink, index))
+
+
+def observe_governed_addresses(
+    netlink: Netlink, index: int, wanted: Container[Interface]
+) -> frozenset[Interface]:
+    """Gives those addresses of a link that a plan with the `wanted` ones decides about.
+
+    One with a lifetime was leased: it belongs to the client that renews it, unless the plan has it too.
+    """
+    return frozenset(
+        address
+        for address, is_leased in _observe_addresses(netlink, index)
+        if not is_leased or address in wanted
+    )
+
+
+def _observe_addresses(netlink: Netlink, index: int) -> Iterator[tuple[Interface, bool]]:
     for family in (socket.AF_INET, socket.AF_INET6):
         message = ifaddrmsg()
         message["family"], message["index"] = family, index
         for answer in netlink.dump(message, RTM_GETADDR):
             if answer["index"] == index:
-                found.add(address_of_message(answer))
-    return frozenset(found)
+                flags = answer.get_attr("IFA_FLAGS") or answer["flags"]
+                yield address_of_message(answer), not flags & _IFA_F_PERMANENT
 
 
 def address_of_message(message: Any) -> Interface:

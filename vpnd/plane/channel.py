@@ -122,7 +122,7 @@ class Channel:
             message = self._receive()
             if message is None:
                 break
-            self._keep(message)
+            self._keep(message, room=None)
         count = len(self._events) if limit is None else min(limit, len(self._events))
         events = [self._events.popleft() for _ in range(count)]
         self._datagrams_kept -= sum(isinstance(event, DatagramEvent) for event in events)
@@ -139,18 +139,18 @@ class Channel:
         while (message := self._receive()) is not None:
             self._keep(message)
 
-    def _keep(self, message: bytes) -> None:
+    def _keep(self, message: bytes, room: int | None = DATAGRAMS_KEPT_MAX) -> None:
         kind, _, error, _ = wire.HEADER.unpack(message)
         if not kind & wire.REPLY:
-            self._keep_event(read_event(kind, message[wire.HEADER.size :]))
+            self._keep_event(read_event(kind, message[wire.HEADER.size :]), room)
         elif error:
             name, _ = wire.error_of(error)
             self._events.append(RequestRefused(_request_name(kind), name))
 
-    def _keep_event(self, event: Event) -> None:
+    def _keep_event(self, event: Event, room: int | None) -> None:
         if isinstance(event, DatagramEvent):
             # A flood comes faster than requests leave: what it may take of our memory is bounded.
-            if self._datagrams_kept == DATAGRAMS_KEPT_MAX:
+            if room is not None and self._datagrams_kept >= room:
                 self.overflowed += 1
                 return
             self._datagrams_kept += 1

@@ -136,12 +136,16 @@ class PlaneClient:
 
     # ---- link, sockets, peers ----
 
-    def set_link(self, link_type: str, name: str, mtu: int, queues: Sequence[int]) -> None:
+    def set_link(
+        self, link_type: str, name: str, mtu: int, queues: Sequence[int], *, padding_mtu: int = 0
+    ) -> None:
         """Gives the link's descriptors, one per queue; `link_type` is "tun" or "tap".
 
-        The plane has its own copies of the descriptors; ours stay the caller's to close.
+        Padding makes no packet larger than `padding_mtu`, or than `mtu` where that is 0. The plane
+        has its own copies of the descriptors; ours stay the caller's to close.
         """
-        body = wire.SET_LINK_REQUEST.pack(LinkType[link_type.upper()], len(queues), mtu, name.encode())
+        kind = LinkType[link_type.upper()]
+        body = wire.SET_LINK_REQUEST.pack(kind, len(queues), padding_mtu, mtu, name.encode())
         self._channel.ask(WireType.SET_LINK, body, pass_descriptors=queues)
 
     def set_sockets(self, descriptors: Sequence[int]) -> None:

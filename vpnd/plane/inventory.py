@@ -66,6 +66,7 @@ class Inventory:
     link_name: str
     queues: int
     mtu: int
+    padding_mtu: int
     sockets: tuple[Endpoint, ...]
     peers: tuple[ListedPeer, ...]
     sessions: tuple[ListedSession, ...]
@@ -81,7 +82,7 @@ def read_hello(body: bytes) -> HelloReply:
 def read_inventory(
     body: bytes, peers: tuple[ListedPeer, ...], sessions: tuple[ListedSession, ...]
 ) -> Inventory:
-    link_type, works, queues, mtu, name, _, _, count, sockets = wire.INVENTORY_REPLY.unpack(body)
+    link_type, works, queues, mtu, name, _, _, count, padding_mtu, sockets = wire.INVENTORY_REPLY.unpack(body)
     size = wire.ENDPOINT.size
     endpoints = [wire.unpack_endpoint(sockets[at * size : (at + 1) * size]) for at in range(count)]
     return Inventory(
@@ -90,6 +91,7 @@ def read_inventory(
         link_name=_text(name),
         queues=queues,
         mtu=mtu,
+        padding_mtu=padding_mtu,
         sockets=tuple(endpoint for endpoint in endpoints if endpoint is not None),
         peers=peers,
         sessions=sessions,

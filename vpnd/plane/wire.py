@@ -156,6 +156,7 @@ DROP_REASONS: Final[tuple[tuple[str, str], ...]] = (
     ("receive_truncated", "the datagram was larger than any the protocol has"),
     ("rx_mac1", "initiation by a caller that has another public key for us, or another knock"),
     ("hs_cookie_sent", "initiation answered by a cookie, since we are under load"),
+    ("hs_dup", "copy of an initiation that came before"),
     ("hs_ratelimited", "more initiations from one source than allowed under load"),
     ("link_loop", "it is wrapped too often: tunnels are routed into each other or themselves"),
 )
@@ -226,7 +227,7 @@ INVENTORY_REPLY = Layout(
     ("peer_count", "I"),
     ("session_count", "I"),
     ("socket_count", "I"),
-    ("zero", "I"),
+    ("padding_mtu", "I"),
     ("sockets", f"{SOCKETS_MAX * 24}s"),
 )
 LIST_REQUEST = Layout("list_request", ("cursor", "I"), ("zero", "I"))
@@ -249,7 +250,7 @@ LISTED_MAC = Layout(
     "listed_mac", ("mac", "6s"), ("vlan", "H"), ("peer", "I"), ("zero", "I"), ("seen_at_ns", "Q")
 )
 SET_LINK_REQUEST = Layout(
-    "set_link_request", ("type", "B"), ("queues", "B"), ("zero", "H"), ("mtu", "I"), ("name", "16s")
+    "set_link_request", ("type", "B"), ("queues", "B"), ("padding_mtu", "H"), ("mtu", "I"), ("name", "16s")
 )
 SET_SOCKETS_REQUEST = Layout("set_sockets_request", ("count", "I"), ("zero", "I"))
 SET_PEER_REQUEST = Layout(

@@ -27,8 +27,17 @@ bool admission_passes(struct plane *plane, const struct destination *from, const
     memcpy(&head, event + sizeof(struct wire_header), sizeof(head));
     size -= sizeof(struct wire_header) + sizeof(head);
     gate_note_depth(plane->gate, head.queue_depth, now_ns);
-    if (bytes[0] == INITIATION && gate_is_closed(plane->gate, now_ns)) {
-        verdict = gate_judge(plane->gate, &from->to, bytes, size, now_ns, cookie);
+    if (bytes[0] == INITIATION) {
+        if (gate_has_seen(plane->gate, bytes, size, now_ns)) {
+            count(plane, DROP_hs_dup);
+            return false;
+        }
+        if (gate_is_closed(plane->gate, now_ns)) {
+            verdict = gate_judge(plane->gate, &from->to, bytes, size, now_ns, cookie);
+        }
+        if (verdict == GATE_PASS) {
+            gate_remember(plane->gate, bytes, size, now_ns);
+        }
     }
     switch (verdict) {
     case GATE_PASS:

@@ -177,6 +177,9 @@ static bool queue_put(struct message_queue *queue, const struct queued_message *
     if (queue->count == queue->room) {
         return false;
     }
+    if (queue->count == 0) {
+        queue->first = 0; /* the same few pages serve as long as nothing waits */
+    }
     struct queued_message *message =
         &queue->messages[(queue->first + queue->count++) % queue->room];
     memcpy(message, head, offsetof(struct queued_message, bytes));

@@ -20,6 +20,8 @@
 #define COOKIE_BOX   32u /* likewise */
 #define PLACE_SIZE   18u /* address and port */
 #define SECRET_SIZE  32u
+#define SEEN_COUNT   4096u
+#define SEEN_LIFE_NS (10 * NS_PER_SECOND)
 #define LOAD_HOLD_NS NS_PER_SECOND
 #define SOURCE_COST  (NS_PER_SECOND / 20)
 #define SOURCE_DEPTH (5 * SOURCE_COST) /* so many at once */
@@ -28,11 +30,18 @@ _Static_assert(crypto_secretbox_NONCEBYTES == COOKIE_BOX - COOKIE_NONCE, "the co
 _Static_assert(crypto_secretbox_MACBYTES + MAC_SIZE == GATE_COOKIE_SIZE - COOKIE_BOX, "its box");
 _Static_assert(crypto_generichash_blake2b_PERSONALBYTES == 16, "labels have 16 bytes");
 
+/* An initiation that was let in, by its MACs. */
+struct seen {
+    uint64_t hash;
+    uint64_t at_ns; /* 0: none */
+};
+
 struct gate {
     struct set_gate_request keys;
     uint64_t closed_until_ns;
     uint64_t seed; /* random: a flood can not choose whose place it shares */
     uint64_t full_at_ns[GATE_SOURCES];
+    struct seen seen[SEEN_COUNT];
 };
 
 struct gate *gate_new(void) {
@@ -96,6 +105,36 @@ static void place_of(const struct wire_endpoint *from, uint8_t place[PLACE_SIZE]
     }
     place[16] = (uint8_t)(from->port >> 8);
     place[17] = (uint8_t)from->port;
+}
+
+/* ---- replays ---- */
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+    hash = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ (hash >> 32);
+}
+
+/* Of mac1 and mac2: the same message with a cookie's proof is another one. */
+static uint64_t hash_of(const struct gate *gate, const uint8_t *bytes, size_t size) {
+    uint64_t hash = gate->seed;
+    if (size < 2 * MAC_SIZE) {
+        return hash;
+    }
+    for (const uint8_t *at = bytes + size - 2 * MAC_SIZE; at < bytes + size; at += 8) {
+        hash = mix(hash, load_le64(at));
+    }
+    return hash;
+}
+
+bool gate_has_seen(const struct gate *gate, const uint8_t *bytes, size_t size, uint64_t now_ns) {
+    uint64_t hash = hash_of(gate, bytes, size);
+    const struct seen *seen = &gate->seen[hash % SEEN_COUNT];
+    return seen->at_ns != 0 && seen->hash == hash && elapsed_ns(seen->at_ns, now_ns) < SEEN_LIFE_NS;
+}
+
+void gate_remember(struct gate *gate, const uint8_t *bytes, size_t size, uint64_t now_ns) {
+    uint64_t hash = hash_of(gate, bytes, size);
+    gate->seen[hash % SEEN_COUNT] = (struct seen){hash, now_ns};
 }
 
 /* ---- the steps ---- */

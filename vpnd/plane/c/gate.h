@@ -40,6 +40,11 @@ void gate_note_depth(struct gate *gate, unsigned waiting, uint64_t now_ns);
 /* Whom a message is charged to: a number below GATE_SOURCES for each IPv4 address and IPv6 /64. */
 uint32_t gate_source(const struct gate *gate, const struct wire_endpoint *from);
 
+/* Was this very initiation let in during the last 10 s? A replay costs one look. */
+bool gate_has_seen(const struct gate *gate, const uint8_t *bytes, size_t size, uint64_t now_ns);
+/* It is let in. */
+void gate_remember(struct gate *gate, const uint8_t *bytes, size_t size, uint64_t now_ns);
+
 bool gate_is_closed(const struct gate *gate, uint64_t now_ns);
 
 /* Judges an initiation; with GATE_COOKIE `cookie` holds the answer to it. */

@@ -36,8 +36,9 @@ static bool is_present(const struct link *link, const struct set_link_request *r
 
 enum wire_error link_check(const struct link *present, const struct set_link_request *request,
                            const int *fds, unsigned count) {
-    if ((request->type != WIRE_LINK_TUN && request->type != WIRE_LINK_TAP) || request->zero != 0 ||
-        request->mtu < LINK_MTU_MIN || request->mtu > LINK_MTU_MAX || request->name[0] == '\0' ||
+    if ((request->type != WIRE_LINK_TUN && request->type != WIRE_LINK_TAP) ||
+        request->padding_mtu > request->mtu || request->mtu < LINK_MTU_MIN ||
+        request->mtu > LINK_MTU_MAX || request->name[0] == '\0' ||
         memchr(request->name, '\0', sizeof(request->name)) == NULL) {
         return WIRE_ERROR_bad_value;
     }
@@ -57,14 +58,17 @@ enum wire_error link_check(const struct link *present, const struct set_link_req
 
 void link_set(struct plane *plane, const struct set_link_request *request, const int *fds) {
     struct link *link = &plane->link;
+    uint32_t padding_mtu = request->padding_mtu == 0 ? request->mtu : request->padding_mtu;
     if (request->queues == 0) {
         link->mtu = request->mtu;
+        link->padding_mtu = padding_mtu;
         return;
     }
     link_close(plane);
     link->type = request->type;
     link->queues = request->queues;
     link->mtu = request->mtu;
+    link->padding_mtu = padding_mtu;
     memcpy(link->name, request->name, sizeof(link->name));
     atomic_store(&link->works, true);
     for (unsigned i = 0; i < link->queues; i++) {

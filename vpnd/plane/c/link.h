@@ -31,6 +31,7 @@ struct link {
     atomic_bool works;
     unsigned queues;
     uint32_t mtu;
+    uint32_t padding_mtu; /* at most mtu */
     char name[WIRE_NAME_SIZE];
     int fds[WIRE_QUEUES_MAX];
 };

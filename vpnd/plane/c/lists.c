@@ -18,6 +18,7 @@ enum wire_error handle_inventory(struct request *request) {
                                     .socket_count = plane->sockets.count};
     if (plane->link.type != WIRE_LINK_NONE) {
         reply.mtu = plane->link.mtu;
+        reply.padding_mtu = plane->link.padding_mtu;
         memcpy(reply.link_name, plane->link.name, sizeof(reply.link_name));
     }
     for (unsigned i = 0; i < plane->sockets.count; i++) {

@@ -20,9 +20,9 @@ static size_t plaintext_size(const struct plane *plane, const struct session *se
         return message->size;
     }
     if (message->kind == MESSAGE_PACKET) {
-        return padded_length(message->size, mode, plane->link.mtu);
+        return padded_length(message->size, mode, plane->link.padding_mtu);
     }
-    size_t most = plane->link.mtu + FRAME_HEADER_SIZE + FRAME_PADDED_SIZE;
+    size_t most = plane->link.padding_mtu + FRAME_HEADER_SIZE + FRAME_PADDED_SIZE;
     size_t needed = message->size - 1 + FRAME_PADDED_SIZE;
     return needed > most ? message->size : padded_length(needed, mode, most);
 }

@@ -132,7 +132,7 @@ struct inventory_reply {
     uint32_t peer_count;
     uint32_t session_count;
     uint32_t socket_count;
-    uint32_t zero;
+    uint32_t padding_mtu;                           /* padding makes no packet larger than this */
     struct wire_endpoint sockets[WIRE_SOCKETS_MAX]; /* as bound; port is the real one */
 };
 
@@ -175,10 +175,10 @@ struct listed_mac {
 };
 
 struct set_link_request {
-    uint8_t type;   /* wire_link_type, not NONE */
-    uint8_t queues; /* number of descriptors passed; 0: the present link, with another MTU */
-    uint16_t zero;
-    uint32_t mtu; /* largest inner IP packet */
+    uint8_t type;         /* wire_link_type, not NONE */
+    uint8_t queues;       /* number of descriptors passed; 0: the present link, with another MTU */
+    uint16_t padding_mtu; /* padding makes no packet larger than this; 0: than mtu */
+    uint32_t mtu;         /* largest inner IP packet */
     char name[WIRE_NAME_SIZE];
 };
 
@@ -355,9 +355,9 @@ struct failed_event {
     X(receive_truncated, "the datagram was larger than any the protocol has")                      \
     X(rx_mac1, "initiation by a caller that has another public key for us, or another knock")      \
     X(hs_cookie_sent, "initiation answered by a cookie, since we are under load")                  \
+    X(hs_dup, "copy of an initiation that came before")                                            \
     X(hs_ratelimited, "more initiations from one source than allowed under load")                  \
-    X(link_loop, "it was wrapped too often: tunnels are routed into each other or into "           \
-                 "themselves")
+    X(link_loop, "it is wrapped too often: tunnels are routed into each other or themselves")
 
 enum drop_reason {
 #define X(name, text) DROP_##name,
