@@ -3,6 +3,7 @@ import ipaddress
 from tests.host.namespace import a_veth, in_namespace, set_sysctl, sh
 from vpnd.endpoint import Endpoint
 from vpnd.host import facts
+from vpnd.host.plan import RoutePlan
 
 
 def ip(text: str) -> facts.Address:
@@ -68,6 +69,17 @@ def test_the_source_towards_an_endpoint_obeys_the_mark() -> None:
 
 
 @in_namespace
+def test_the_least_mtu_of_the_routes_into_a_link() -> None:
+    """[D3] Routes without one, and routes into other links, do not count."""
+    a_link()
+    assert facts.least_route_mtu("v0") is None
+    sh("ip route add 10.0.0.0/8 dev v0 mtu 1299 && ip -6 route add fd00::/16 dev v0 mtu 1290")
+    sh("ip route add 10.9.0.0/16 dev lo mtu 600")
+    assert facts.least_route_mtu("v0") == 1290
+    assert facts.least_route_mtu("nowhere") is None
+
+
+@in_namespace
 def test_no_route_and_a_refusing_route_are_none() -> None:
     a_link()
     sh("ip route add unreachable 10.1.0.0/16 && ip -6 route add blackhole fd00:1::/32")
@@ -84,6 +96,21 @@ def test_a_mark_takes_its_own_way() -> None:
     sh("ip rule add fwmark 0x5180 table 77")
     assert facts.route_to(ip("203.0.113.9")) == ("v0", ip("192.0.2.1"))
     assert facts.route_to(ip("203.0.113.9"), mark=0x5180) == ("w0", ip("198.51.100.1"))
+
+
+@in_namespace
+def test_our_routes_into_a_link_are_told_with_table_and_metric() -> None:
+    """Those of others, and ours into other links, are not."""
+    a_link()
+    sh("ip link add w0 type veth peer name w1 && ip link set w0 up")
+    sh("ip route add 10.0.0.0/8 dev v0 proto 176 metric 50 && ip route add 10.9.0.0/16 dev v0 proto static")
+    sh("ip route add fd00::/16 dev v0 proto 176 metric 50 table 77")
+    sh("ip route add 10.8.0.0/16 dev w0 proto 176")
+    assert facts.routes_into("v0") == {
+        RoutePlan(ipaddress.ip_network("10.0.0.0/8"), 254, 50),
+        RoutePlan(ipaddress.ip_network("fd00::/16"), 77, 50),
+    }
+    assert facts.routes_into("nowhere") == frozenset()
 
 
 @in_namespace

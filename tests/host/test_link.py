@@ -111,6 +111,17 @@ def test_addresses_not_in_the_plan_go_and_secondary_ones_survive_their_primary(h
 
 
 @in_namespace
+def test_a_leased_address_is_left_to_the_client_that_renews_it(host: Host) -> None:
+    """What DHCP gave has a lifetime; one that the plan has too stays when the lease is over."""
+    settle(host, a_plan(a_link("10.0.0.1/24", type="tap")))
+    sh("ip addr add 192.0.2.1/24 dev vpn-site valid_lft 3600 preferred_lft 3600")
+    sh("ip addr add 2001:db8::7/64 dev vpn-site valid_lft 3600 preferred_lft 3600")
+    settle(host, a_plan(a_link("10.0.0.2/24", type="tap")))
+    assert addresses("vpn-site") == {"10.0.0.2/24", "192.0.2.1/24", "2001:db8::7/64"}
+    assert host.apply(a_plan(a_link("10.0.0.2/24", "192.0.2.1/24", type="tap"))) == ()
+
+
+@in_namespace
 def test_a_link_turned_down_and_bent_by_hand_is_put_right(host: Host) -> None:
     plan = a_plan(a_link("10.0.0.1/24", "fd00::1/64"))
     settle(host, plan)

@@ -79,6 +79,7 @@ def configure(
     *,
     kind: str = "tun",
     outer: str = "ipv4",
+    endpoint: str = "",
     u_address: str = f"{U_TUNNEL}/24",
     u_interface: str = "",
     u_local: str = "",
@@ -99,7 +100,7 @@ def configure(
     if kind == "tap":
         # Frames find their way by MAC address; routes to what lies behind go through the gateway.
         u_networks, gateway_networks = (), ()
-    endpoint = f"{GATEWAY_OUTER}:{PORT}" if outer == "ipv4" else f"[{GATEWAY_OUTER6}]:{PORT}"
+    endpoint = endpoint or (f"{GATEWAY_OUTER}:{PORT}" if outer == "ipv4" else f"[{GATEWAY_OUTER6}]:{PORT}")
     topology.u_vpnd.configure(f"""
         [interface]
         name = "vpn-u"

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from typing import Self
 
 _COMMAND_TIMEOUT_S = 60.0
 _END_S = 5.0
+_NETNS_FILES = Path("/etc/netns")  # ip netns exec mounts NAME/hosts over /etc/hosts
 _numbers = itertools.count(1)
 
 
@@ -71,6 +73,25 @@ class Host:
 
     def sysctl(self, key: str, value: object) -> None:
         self.run(f"sysctl -qw {key}={value}")
+
+    def nft(self, rules: str) -> None:
+        """Adds tables, chains and rules, as `nft -f` reads them."""
+        self.run("nft -f -", text=rules)
+
+    def names(self, addresses: dict[str, str]) -> None:
+        """Lets these names resolve on this machine, and no others by its hosts file.
+
+        Programs started before the first call do not see it; later calls reach all.
+        """
+        folder = _NETNS_FILES / self.namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"{address} {name}\n" for name, address in addresses.items()]
+        # Written in place: it is mounted over /etc/hosts of every program in the namespace.
+        (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(lines))
+
+    def index_of(self, link: str) -> int:
+        """Gives the number that the kernel has for a link."""
+        return int(self.output(f"cat /sys/class/net/{link}/ifindex"))
 
     def pings(self, address: str, *, count: int = 1, wait_s: float = 1.0, options: str = "") -> bool:
         """Tells whether all of `count` echoes come back."""
@@ -143,6 +164,10 @@ class Lab:
         for host in self.hosts.values():
             with contextlib.suppress(CommandError):
                 _ip("netns", "del", host.namespace)
+            if (_NETNS_FILES / host.namespace).exists():
+                shutil.rmtree(_NETNS_FILES / host.namespace, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    _NETNS_FILES.rmdir()  # fails while others use it
         self._directory.cleanup()
 
 

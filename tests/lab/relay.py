@@ -46,6 +46,9 @@ class Rules:
     mtu: int = 0  # IP packets larger than this are swallowed; 0: any size passes
     rebind: int = 0  # added to the source port of UDP from left to right, as a NAT would
     cut: bool = False  # nothing passes
+    forge_source: str = ""  # the first copy of UDP from left to right comes from here, the real one after it
+    forge_count: int = 0  # so many datagrams are treated so
+    hold: int = 0  # UDP whose payload begins with this byte waits until a rule without it comes
 
 
 class Road:
@@ -81,6 +84,14 @@ class Road:
         answer = self._process.stdout.readline()
         assert answer == b"ready\n", f"the relay died: {answer!r}"
 
+    def held(self) -> int:
+        """Tells how many datagrams wait at the moment."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b'"held?"\n')
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
 
 class Relay:
     """Moves frames between two packet sockets by the rules in force."""
@@ -89,6 +100,8 @@ class Relay:
         self._sockets = (_open(left), _open(right))
         self._random = random.Random(seed)
         self._rules = Rules()
+        self._forged = 0
+        self._held: list[tuple[int, bytes]] = []
         self._waiting: list[tuple[float, int, int, bytes]] = []
         self._numbers = itertools.count()
 
@@ -101,12 +114,23 @@ class Relay:
                 line = orders.readline()
                 if not line:
                     return
-                self._rules = Rules(**json.loads(line))
-                print("ready", flush=True)
+                order = json.loads(line)
+                if order == "held?":
+                    print(len(self._held), flush=True)
+                else:
+                    self._set(Rules(**order))
+                    print("ready", flush=True)
             for side, each in enumerate(self._sockets):
                 if each in ready:
                     self._take(side)
             self._release()
+
+    def _set(self, rules: Rules) -> None:
+        self._rules = rules
+        if not rules.hold:
+            held, self._held = self._held, []
+            for side, frame in held:
+                self._send(side, frame)
 
     def _take(self, side: int) -> None:
         for _ in range(64):
@@ -123,10 +147,16 @@ class Relay:
         too_large = rules.mtu and len(frame) - 14 > rules.mtu
         if rules.cut or too_large or (rules.loss and chance() < rules.loss):
             return
+        if rules.hold and _is_udp(frame) and frame[_HEADERS + 8 : _HEADERS + 9] == bytes((rules.hold,)):
+            self._held.append((side, frame))
+            return
         if rules.corrupt and chance() < rules.corrupt:
             frame = _corrupted(frame, self._random)
         if rules.rebind:
             frame = _rebound(frame, rules.rebind, is_left=side == 0)
+        if side == 0 and self._forged < rules.forge_count and _is_udp(frame):
+            self._forged += 1
+            self._send(side, _from_source(frame, rules.forge_source))
         copies = 2 if rules.duplicate and chance() < rules.duplicate else 1
         for _ in range(copies):
             due = time.monotonic() + rules.delay_s
@@ -177,6 +207,17 @@ def _rebound(frame: bytes, shift: int, *, is_left: bool) -> bytes:
     offset = _HEADERS if is_left else _HEADERS + 2
     (port,) = struct.unpack_from("!H", changed, offset)
     struct.pack_into("!H", changed, offset, (port + (shift if is_left else -shift)) % 65536)
+    return _without_checksum(changed)
+
+
+def _from_source(frame: bytes, address: str) -> bytes:
+    changed = bytearray(frame)
+    changed[26:30] = socket.inet_aton(address)
+    changed[24:26] = b"\0\0"
+    total = sum(struct.unpack_from("!10H", changed, 14))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    struct.pack_into("!H", changed, 24, total ^ 0xFFFF)
     return _without_checksum(changed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tests.lab.namespaces import Host, eventually
 
+_PCAP_HEADER, _PCAP_RECORD = 24, 16  # bytes; a record's third word is the size kept
 _STREAM = Path(__file__).with_name("stream.py")
 
 
@@ -48,7 +50,18 @@ class Capture:
     def lines(self, expression: str = "") -> list[str]:
         """One line per packet that matches, as tcpdump prints them."""
         words = ["tcpdump", "-n", "-r", str(self._file), *expression.split()]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        # The bytes of what tcpdump cannot name follow in lines of their own.
+        return [line for line in printed.splitlines() if not line.startswith("\t")]
+
+    def packets(self) -> list[bytes]:
+        """The packets as captured, each with its link's header."""
+        data, packets, offset = self.content, [], _PCAP_HEADER
+        while offset < len(data):
+            (size,) = struct.unpack_from("=I", data, offset + 8)
+            packets.append(data[offset + _PCAP_RECORD : offset + _PCAP_RECORD + size])
+            offset += _PCAP_RECORD + size
+        return packets
 
     @property
     def content(self) -> bytes:
@@ -131,3 +144,34 @@ class UdpStream:
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
+
+
+def machine(host: Host) -> dict[str, str]:
+    """Everything of a machine that vpnd may shape and has to leave as it was, by name."""
+    return {
+        "links": "\n".join(sorted(_shape(link) for link in json.loads(host.output("ip -j link")))),
+        "addresses": "\n".join(
+            sorted(" ".join(line.split()[1:4]) for line in host.output("ip -o addr").splitlines())
+        ),
+        "routes": "\n".join(
+            sorted(
+                line.split(" expires ")[0]
+                for family in ("-4", "-6")
+                for line in host.output(f"ip {family} route show table all").splitlines()
+            )
+        ),
+        "rules": host.output("ip -4 rule") + host.output("ip -6 rule"),
+        "nftables": host.output("nft list ruleset"),
+        "sysctls": host.output(
+            r"sysctl -a --pattern ^net\.ipv[46]\.(ip_forward|conf\..*\.(forwarding|force_forwarding"
+            r"|rp_filter|accept_ra|accept_local|addr_gen_mode|disable_ipv6))$"
+        ),
+    }
+
+
+def _shape(link: dict[str, object]) -> str:
+    """A link without what comes and goes with a cable or a reader at its other end."""
+    flags = link["flags"]
+    assert isinstance(flags, list)
+    kept = sorted(set(flags) - {"LOWER_UP", "NO-CARRIER"})
+    return f"{link['ifname']} {link.get('address')} mtu {link['mtu']} qlen {link.get('txqlen')} {kept}"

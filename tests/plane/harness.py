@@ -163,8 +163,11 @@ class Rig:
         self.client.set_sockets([each.fileno() for each in self.sockets])
         return self.sockets
 
-    def udp_socket(self, address: str, port: int = 0, *, buffer: int = 4 << 20) -> socket.socket:
-        opened = self.namespace.udp_socket(address, port, buffer=buffer)
+    def udp_socket(
+        self, address: str, port: int = 0, *, scope: int = 0, dual_stack: bool = False
+    ) -> socket.socket:
+        """A socket in the namespace that is closed with the rig."""
+        opened = self.namespace.udp_socket(address, port, scope=scope, dual_stack=dual_stack)
         self._closing.append(opened.close)
         return opened
 

@@ -1,105 +1,42 @@
-"""The client against a scripted plane on the other end of a socket pair.
-
-Answers are put into the socket before the client asks: its sequence numbers count from 1.
-"""
+"""The client's requests and answers, against a scripted plane on the other end of a socket pair."""
 
 from __future__ import annotations
 
-import array
 import os
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
 
-from vpnd.endpoint import Endpoint
+from tests.plane.scripted import (
+    ENDPOINT,
+    HELLO,
+    KEY,
+    ScriptedPlane,
+    counters_memory,
+    greeted_client,
+    open_descriptors,
+    scripted_plane,
+)
 from vpnd.errors import PlaneError
-from vpnd.keys import PublicKey, Secret
+from vpnd.keys import Secret
 from vpnd.plane import events, wire
 from vpnd.plane.client import PlaneClient
 from vpnd.plane.wire import WireType
 
-ENDPOINT = Endpoint(IPv4Address("192.0.2.7"), 5180)
-KEY = PublicKey(bytes(range(32)))
-HELLO = wire.HELLO_REPLY.pack(wire.VERSION, wire.COUNTERS_LAYOUT, 7_500_000_000, 16, 1, b"openssl", b"1.2")
-
-
-def counters_memory(peer_capacity: int = 16) -> int:
-    descriptor = os.memfd_create("counters")
-    head = wire.COUNTERS_HEAD.pack(
-        wire.COUNTERS_MAGIC,
-        wire.COUNTERS_LAYOUT,
-        peer_capacity,
-        wire.PEER_COUNTERS.size,
-        len(wire.DROP_REASONS),
-        0,
-        *[0] * (6 + 64 + 64),
-    )
-    os.pwrite(descriptor, head, 0)
-    os.ftruncate(descriptor, wire.COUNTERS_HEAD.size + peer_capacity * wire.PEER_COUNTERS.size)
-    return descriptor
-
-
-class ScriptedPlane:
-    """The other end: says what it is told to say, keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.socket, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.setblocking(False)
-        self.sequence = 0
-
-    def answer(
-        self, request: WireType, body: bytes = b"", *, error: int = 0, descriptors: tuple[int, ...] = ()
-    ) -> None:
-        """Answers the next request."""
-        self.sequence += 1
-        self.say(request | wire.REPLY, body, sequence=self.sequence, error=error, descriptors=descriptors)
-
-    def say(
-        self,
-        kind: int,
-        body: bytes = b"",
-        *,
-        sequence: int = 0,
-        error: int = 0,
-        descriptors: tuple[int, ...] = (),
-    ) -> None:
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-        header = wire.HEADER.pack(kind, sequence, error, len(body))
-        self.socket.sendmsg([header + body], ancillary if descriptors else [])
-
-    def hear(self) -> tuple[int, int, bytes]:
-        """Type, sequence and body of the next message that came."""
-        message = self.socket.recv(wire.MESSAGE_MAX)
-        kind, sequence, error, length = wire.HEADER.unpack(message)
-        assert error == 0
-        assert length == len(message) - wire.HEADER.size
-        return kind, sequence, message[wire.HEADER.size :]
-
 
 @pytest.fixture
 def plane() -> Iterator[ScriptedPlane]:
-    plane = ScriptedPlane()
-    yield plane
-    plane.socket.close()
-    plane.theirs.close()
+    with scripted_plane() as plane:
+        yield plane
 
 
 @pytest.fixture
 def client(plane: ScriptedPlane) -> Iterator[PlaneClient]:
-    descriptor = counters_memory()
-    plane.answer(WireType.HELLO, HELLO, descriptors=(descriptor,))
-    os.close(descriptor)
-    client = PlaneClient(plane.theirs, timeout_s=0.05)
-    assert plane.hear() == (WireType.HELLO, 1, wire.HELLO_REQUEST.pack(wire.VERSION))
-    yield client
-    client.close()
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    with greeted_client(plane) as client:
+        yield client
 
 
 def test_hello_tells_who_answers(client: PlaneClient) -> None:
@@ -139,24 +76,6 @@ def test_a_refusal_carries_the_name_and_text_of_the_wire_error(
         client.remove_peer(3)
     assert (caught.value.code, caught.value.text) == ("no_such_peer", "no peer has this number")
     assert plane.hear() == (WireType.REMOVE_PEER, 2, b"\x03\0\0\0\0\0\0\0")
-
-
-def test_events_that_come_before_an_answer_are_kept_in_order(
-    plane: ScriptedPlane, client: PlaneClient
-) -> None:
-    wanted = wire.PEER_EVENT.pack(5)
-    placed = wire.SESSION_EVENT.pack(5, 77, 2, 0)
-    plane.say(WireType.EVENT_SESSION_WANTED, wanted)
-    plane.say(WireType.EVENT_SESSION_PLACED, placed)
-    plane.answer(WireType.FLUSH_STAGED)
-    plane.say(WireType.EVENT_SESSION_ENDED, wire.SESSION_EVENT.pack(5, 77, 0, 1))
-    client.flush_staged(5)
-    assert client.read_events() == [
-        events.SessionWanted(5),
-        events.SessionPlaced(5, 77, wire.SessionSlot.CURRENT),
-        events.SessionEnded(5, 77, wire.SessionEnd.AGE),
-    ]
-    assert client.read_events() == []
 
 
 def test_a_flood_of_strangers_takes_bounded_memory_and_is_counted(
@@ -204,90 +123,6 @@ def test_more_secrets_than_the_gate_has_room_for_never_leave(client: PlaneClient
     assert caught.value.code == "bad_value"
     with pytest.raises(PlaneError):
         client.set_gate(key, Secret.copy_of(bytes(16)), [key], (1,))
-
-
-def test_every_event_is_read_as_its_value(plane: ScriptedPlane, client: PlaneClient) -> None:
-    source = wire.pack_endpoint(ENDPOINT)
-    plane.say(WireType.EVENT_DATAGRAM, wire.DATAGRAM_EVENT.pack(1_500_000_000, 9, source) + b"\x08abc")
-    plane.say(WireType.EVENT_CONTROL, wire.CONTROL_EVENT.pack(2_000_000_000, 1, 2, source) + b"\x20\x01")
-    plane.say(WireType.EVENT_PEER_ROAMED, wire.ROAMED_EVENT.pack(1, 2, source))
-    plane.say(WireType.EVENT_LINK_FAILED, wire.FAILED_EVENT.pack(77))
-    plane.say(WireType.EVENT_SOCKET_FAILED, wire.FAILED_EVENT.pack(9))
-    assert client.read_events() == [
-        events.DatagramEvent(ENDPOINT, b"\x08abc", 9, 1.5),
-        events.ControlEvent(1, 2, ENDPOINT, b"\x20\x01", 2.0),
-        events.PeerRoamed(1, ENDPOINT, wire.RoamState.FAILED),
-        events.LinkFailed(77),
-        events.SocketFailed(9),
-    ]
-
-
-def test_an_event_of_unknown_type_is_an_error_and_not_skipped(
-    plane: ScriptedPlane, client: PlaneClient
-) -> None:
-    plane.say(0x40FF)
-    with pytest.raises(PlaneError, match="0x40ff"):
-        client.read_events()
-
-
-def test_a_request_nobody_waits_for_is_refused_by_an_event(plane: ScriptedPlane, client: PlaneClient) -> None:
-    plane.answer(WireType.SEND_KEEPALIVE)
-    plane.answer(WireType.SEND_DATAGRAM, error=13)
-    client.send_keepalive(1, wait=False)
-    client.send_datagram(ENDPOINT, b"\x08", wait=False)
-    assert client.read_events() == [events.RequestRefused("send_datagram", "no_socket")]
-
-
-def test_no_answer_in_time_is_a_timeout_and_the_late_answer_disturbs_nothing(
-    plane: ScriptedPlane, client: PlaneClient
-) -> None:
-    with pytest.raises(PlaneError) as caught:
-        client.remove_peer(1)
-    assert caught.value.code == "timeout"
-    plane.answer(WireType.REMOVE_PEER)
-    plane.answer(WireType.REMOVE_PEER, error=7)
-    with pytest.raises(PlaneError) as caught:
-        client.remove_peer(1)
-    assert caught.value.code == "no_such_peer"
-
-
-def test_a_plane_that_closes_is_gone_for_requests_and_events(
-    plane: ScriptedPlane, client: PlaneClient
-) -> None:
-    plane.say(WireType.EVENT_SESSION_WANTED, wire.PEER_EVENT.pack(5))
-    plane.socket.close()
-    with pytest.raises(PlaneError) as caught:
-        client.remove_peer(1)
-    assert caught.value.code == "gone"
-    assert client.read_events() == [events.SessionWanted(5), events.PlaneGone()]
-
-
-def test_an_answer_to_another_request_of_the_same_number_is_an_error(
-    plane: ScriptedPlane, client: PlaneClient
-) -> None:
-    plane.answer(WireType.STOP)
-    with pytest.raises(PlaneError) as caught:
-        client.remove_peer(1)
-    assert caught.value.code == "bad_reply"
-
-
-@pytest.mark.parametrize("message", [b"\x01", wire.HEADER.pack(0x4003, 0, 0, 99)])
-def test_a_message_that_lies_about_its_length_is_an_error(
-    plane: ScriptedPlane, client: PlaneClient, message: bytes
-) -> None:
-    plane.socket.send(message)
-    with pytest.raises(PlaneError) as caught:
-        client.read_events()
-    assert caught.value.code == "bad_reply"
-
-
-def test_descriptors_nobody_asked_for_are_closed(plane: ScriptedPlane, client: PlaneClient) -> None:
-    descriptor = counters_memory()
-    plane.answer(WireType.REMOVE_PEER, descriptors=(descriptor, descriptor))
-    before = open_descriptors()
-    client.remove_peer(1)
-    assert open_descriptors() == before
-    os.close(descriptor)
 
 
 def test_many_networks_go_in_several_messages_of_which_only_the_first_replaces(
@@ -364,7 +199,9 @@ def test_a_key_without_its_salt_is_not_sent(plane: ScriptedPlane, client: PlaneC
 
 def test_inventory_walks_every_page(plane: ScriptedPlane, client: PlaneClient) -> None:
     sockets = wire.pack_endpoint(ENDPOINT).ljust(8 * 24, b"\0")
-    plane.answer(WireType.INVENTORY, wire.INVENTORY_REPLY.pack(1, 1, 2, 1420, b"vpn-a", 2, 1, 1, sockets))
+    plane.answer(
+        WireType.INVENTORY, wire.INVENTORY_REPLY.pack(1, 1, 2, 1420, b"vpn-a", 2, 1, 1, 1400, sockets)
+    )
     peers = [wire.LISTED_PEER.pack(number, 3, KEY.raw, bytes(24)) for number in (1, 9)]
     plane.answer(WireType.LIST_PEERS, wire.LIST_REPLY.pack(2, 1) + peers[0])
     plane.answer(WireType.LIST_PEERS, wire.LIST_REPLY.pack(0, 1) + peers[1])
@@ -406,7 +243,7 @@ def test_descriptors_travel_with_link_and_sockets(plane: ScriptedPlane, client: 
     client.set_link("tap", "vpn-a", 1420, [0, 1])
     client.set_sockets([0])
     for body, count in [
-        (wire.SET_LINK_REQUEST.pack(2, 2, 1420, b"vpn-a"), 2),
+        (wire.SET_LINK_REQUEST.pack(2, 2, 0, 1420, b"vpn-a"), 2),
         (wire.SET_SOCKETS_REQUEST.pack(1), 1),
     ]:
         message, passed, _, _ = socket.recv_fds(plane.socket, wire.MESSAGE_MAX, 8)
@@ -414,20 +251,6 @@ def test_descriptors_travel_with_link_and_sockets(plane: ScriptedPlane, client: 
         assert len(passed) == count
         for descriptor in passed:
             os.close(descriptor)
-
-
-def test_a_full_socket_is_waited_for_and_events_are_read_meanwhile(
-    plane: ScriptedPlane, client: PlaneClient
-) -> None:
-    def fill() -> None:
-        for _ in range(100_000):
-            client.send_keepalive(1, wait=False)
-
-    plane.say(WireType.EVENT_SESSION_WANTED, wire.PEER_EVENT.pack(5))
-    with pytest.raises(PlaneError) as caught:
-        fill()
-    assert caught.value.code == "timeout"
-    assert events.SessionWanted(5) in client.read_events()
 
 
 def test_connecting_where_nothing_listens_names_the_path(tmp_path: Path) -> None:
@@ -451,3 +274,17 @@ def test_closing_twice_is_closing_once(client: PlaneClient) -> None:
     with pytest.raises(PlaneError) as caught:
         client.stop()
     assert caught.value.code == "gone"
+
+
+def test_the_gate_carries_its_keys_and_nothing_of_a_secret_it_lacks(
+    plane: ScriptedPlane, client: PlaneClient
+) -> None:
+    mac1, cookie, newest = (Secret.copy_of(bytes([each]) * 32) for each in (1, 2, 3))
+    plane.answer(WireType.SET_GATE)
+    client.set_gate(mac1, cookie, [newest], [1, 3])
+    kind, _, body = plane.hear()
+    assert kind == WireType.SET_GATE
+    assert body == b"\1" * 32 + b"\2" * 32 + b"\3" * 32 + bytes(32) + b"\1\0\0\0\x0a\0\0\0"
+    for secrets in ([newest] * 3, [Secret.zero(16)]):
+        with pytest.raises(PlaneError):
+            client.set_gate(mac1, cookie, secrets, [1])

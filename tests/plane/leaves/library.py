@@ -289,6 +289,18 @@ class Packets:
         found = self._library.packet_checksum_place(exact, len(packet), byref(start), byref(offset))
         return (start.value, offset.value) if found else None
 
+    def udp_with(self, packet: bytes, first: int) -> int | None:
+        """The hops left of a UDP packet whose payload begins with `first`."""
+        hops = c_uint8(0)
+        found = self._library.packet_is_udp_with(self._exact(packet), len(packet), first, byref(hops))
+        return hops.value if found else None
+
+    def unreachable(self, packet: bytes) -> bytes:
+        """What its sender is told, or nothing."""
+        answer = (c_uint8 * 1280)()
+        size = self._library.icmp_unreachable(self._exact(packet), len(packet), answer)
+        return bytes(answer[:size])
+
     def complete_checksum(self, packet: bytes, start: int, offset: int) -> bytes | None:
         exact = self._exact(packet)
         done = self._library.packet_complete_checksum(exact, len(packet), start, offset)
@@ -345,6 +357,14 @@ class Gate:
     def is_closed(self, now_s: float) -> bool:
         return bool(self._library.gate_is_closed(self._gate, round(now_s * 1e9)))
 
+    def has_seen(self, datagram: bytes, now_s: float) -> bool:
+        exact = (c_uint8 * len(datagram)).from_buffer_copy(datagram)
+        return bool(self._library.gate_has_seen(self._gate, exact, len(datagram), round(now_s * 1e9)))
+
+    def remember(self, datagram: bytes, now_s: float) -> None:
+        exact = (c_uint8 * len(datagram)).from_buffer_copy(datagram)
+        self._library.gate_remember(self._gate, exact, len(datagram), round(now_s * 1e9))
+
     def source(self, source: bytes) -> int:
         return int(self._library.gate_source(self._gate, source))
 
@@ -376,6 +396,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gate_set": (None, [c_void_p, c_char_p]),
     "gate_note_depth": (None, [c_void_p, ctypes.c_uint, c_uint64]),
     "gate_is_closed": (c_bool, [c_void_p, c_uint64]),
+    "gate_has_seen": (c_bool, [c_void_p, c_void_p, c_size_t, c_uint64]),
+    "gate_remember": (None, [c_void_p, c_void_p, c_size_t, c_uint64]),
     "gate_source": (c_uint32, [c_void_p, c_char_p]),
     "gate_judge": (c_int, [c_void_p, c_char_p, c_void_p, c_size_t, c_uint64, c_void_p]),
     "mac_table_new": (c_void_p, [c_uint32, c_uint32]),
@@ -391,6 +413,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "packet_source": (c_void_p, [c_void_p, c_void_p]),
     "packet_destination": (c_void_p, [c_void_p, c_void_p]),
     "packet_checksum_place": (c_bool, [c_void_p, c_size_t, c_void_p, c_void_p]),
+    "packet_is_udp_with": (c_bool, [c_void_p, c_size_t, c_uint32, c_void_p]),
+    "icmp_unreachable": (c_size_t, [c_void_p, c_size_t, c_void_p]),
     "packet_complete_checksum": (c_bool, [c_void_p, c_size_t, c_size_t, c_size_t]),
     "checksum_add": (c_uint16, [c_uint16, c_void_p, c_size_t]),
     "padded_length": (c_size_t, [c_size_t, c_int, c_size_t]),

@@ -166,6 +166,34 @@ def test_a_gate_without_secrets_stays_open(leaves: Leaves) -> None:
     assert not gate.is_closed(T0)
 
 
+def test_a_replay_is_known_for_ten_seconds(gate: Gate) -> None:
+    """[H8] The same message with a cookie's proof is another one, and so is any other."""
+    datagram = initiation()
+    assert not gate.has_seen(datagram, T0)
+    gate.remember(datagram, T0)
+    assert gate.has_seen(datagram, T0)
+    assert gate.has_seen(datagram, T0 + 9.9)
+    assert not gate.has_seen(datagram, T0 + 10)
+    assert not gate.has_seen(proven(gate, HERE), T0)
+    assert not any(gate.has_seen(initiation(seed), T0) for seed in range(2, 1000))
+
+
+def test_many_replays_are_known_at_once(gate: Gate) -> None:
+    """[H8] Of 1000 messages nearly all; two that share a place cost one of them its memory."""
+    datagrams = [initiation(seed) for seed in range(1000)]
+    for datagram in datagrams:
+        gate.remember(datagram, T0)
+    assert sum(gate.has_seen(datagram, T0 + 1) for datagram in datagrams) > 800
+    assert gate.has_seen(datagrams[-1], T0 + 1)
+
+
+@pytest.mark.parametrize("size", [1, 8, 31, 32, 33, 40])
+def test_a_message_of_any_length_can_be_looked_up(gate: Gate, size: int) -> None:
+    """[H1] What the sanitizers would tell of a read beyond its end."""
+    gate.remember(b"\x08" * size, T0)
+    assert gate.has_seen(b"\x08" * size, T0)
+
+
 def proven(gate: Gate, source: Endpoint, seed: int = 1) -> bytes:
     """An initiation from there that brings its cookie."""
     datagram = initiation(seed)

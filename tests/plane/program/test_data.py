@@ -13,7 +13,7 @@ import pytest
 from tests.plane import far
 from tests.plane.far import Session
 from tests.plane.harness import FEATURE_TUN, Far, Rig, wait_until
-from tests.plane.packets import TCP, UDP, ipv4, ipv6, number_of, numbered
+from tests.plane.packets import TCP, UDP, checksum, ipv4, ipv6, number_of, numbered
 from vpnd.plane import events
 
 HERE, THERE = "10.1.0.1", "10.2.0.7"
@@ -408,6 +408,22 @@ def test_a_destination_of_no_peer_is_counted(tun: Rig, peer: Far) -> None:
     tun.wait_drops("no_peer", 2)
 
 
+def test_a_sender_hears_that_no_peer_has_its_destination_but_not_for_ever(tun: Rig) -> None:
+    """[E7] "Host unreachable" comes out of the link, from the destination, and a storm gets few."""
+    packet = ipv4(HERE, "10.99.0.1", b"x" * 40)
+    tun.link.send(packet)
+    answer = tun.link.receive()
+    assert answer[9:10] == b"\x01"
+    assert answer[12:20] == packet[16:20] + packet[12:16]
+    assert answer[20:22] == b"\x03\x01"
+    assert answer[28:] == packet[: len(answer) - 28]
+    assert checksum(answer[:20]) == checksum(answer[20:]) == 0
+    for _ in range(1000):
+        tun.link.send(packet)
+    tun.wait_drops("no_peer", 1001)
+    assert len(tun.link.receive_all()) < 200
+
+
 def test_a_packet_above_the_mtu_is_counted_and_not_sent(rig: Rig) -> None:
     rig.add_link(mtu=1280, link_mtu=1500)
     rig.add_sockets("127.0.0.1")
@@ -417,91 +433,3 @@ def test_a_packet_above_the_mtu_is_counted_and_not_sent(rig: Rig) -> None:
     rig.wait_drops("link_too_large", 1)
     rig.link.send(numbered(HERE, THERE, 2, 1280))
     assert number_of(session.open(peer.receive()).plaintext) == 2
-
-
-# ---- control ----
-
-
-def test_control_messages_go_up_with_their_session_and_source(tun: Rig, peer: Far) -> None:
-    session = peer.install()
-    for body in (b"\x20\x01", b"\x25" + bytes(4), b"\x28" + bytes(8)):
-        peer.send(session.seal(body))
-        event = tun.wait_event(events.ControlEvent)
-        assert (event.peer_id, event.local_index) == (1, session.local_index)
-        assert event.endpoint == peer.endpoint
-        assert event.data == body
-    assert tun.link.receive_all() == []
-
-
-def test_control_goes_down_on_the_session_and_to_the_address_named(tun: Rig, peer: Far) -> None:
-    old = peer.install()
-    new = peer.install()
-    elsewhere = tun.udp_socket("127.0.0.9")
-    tun.client.send_control(1, b"\x20\x01")
-    assert new.open(peer.receive()).plaintext == b"\x20\x01"
-    tun.client.send_control(1, b"\x20\x02", old.local_index)
-    assert old.open(peer.receive()).plaintext == b"\x20\x02"
-    tun.client.send_control(1, b"\x20\x03", 0, far.endpoint_of(elsewhere))
-    assert new.open(far.receive(elsewhere)).plaintext == b"\x20\x03"
-    assert tun.inventory().peers[0].endpoint == peer.endpoint
-
-
-def test_a_ping_is_answered_by_the_plane_itself_ten_times_a_second(tun: Rig, peer: Far) -> None:
-    """[H13] A storm of PINGs gets at most ten PONGs at once; the rest is counted."""
-    session = peer.install()
-    storm = 200
-    for number in range(storm):
-        peer.send(session.seal(b"\x27" + struct.pack("<Q", number)))
-    wait_until(lambda: tun.drops().get("control_rate", 0) >= storm - 20, "the storm counted")
-    answers = [session.open(each).plaintext for each in far.receive_waiting(peer.socket)]
-    assert answers[0] == b"\x28" + struct.pack("<Q", 0)
-    assert 1 <= len(answers) <= 20
-    assert len(answers) + tun.drops()["control_rate"] == storm
-    tun.no_event(events.ControlEvent)
-
-
-def test_a_storm_of_control_messages_does_not_reach_the_daemon_whole(tun: Rig, peer: Far) -> None:
-    """[H13] Control messages beyond a peer's rate are counted; data goes on."""
-    session = peer.install()
-    storm = 2000
-    for _ in range(storm):
-        peer.send(session.seal(b"\x25" + bytes(4)))
-    tun.wait_event(events.ControlEvent)
-    packet = numbered(THERE, HERE, 1)
-    peer.send(session.seal(packet))
-    assert tun.link.receive() == packet
-    handed_up = 1 + sum(isinstance(each, events.ControlEvent) for each in tun.events())
-    assert handed_up + tun.drops()["control_rate"] == storm
-
-
-@pytest.mark.parametrize(
-    "body", [b"\x27", b"\x27" + bytes(7), b"\x23" + bytes(7), b"\x24", b"\x24" + bytes(9)]
-)
-def test_a_control_message_of_a_wrong_size_is_no_message(tun: Rig, peer: Far, body: bytes) -> None:
-    """[H13] What the plane itself should read and cannot: data_inner."""
-    session = peer.install()
-    peer.send(session.seal(body))
-    tun.wait_drops("data_inner", 1)
-
-
-# ---- handshake messages ----
-
-
-@pytest.mark.parametrize("kind", [0x08, 0x09, 0x0A])
-def test_handshake_messages_go_up_as_they_came(tun: Rig, kind: int) -> None:
-    stranger = tun.udp_socket("127.0.0.8")
-    host, port = tun.sockets[0].getsockname()
-    message = bytes([kind]) + os.urandom(199)
-    stranger.sendto(message, (host, port))
-    event = tun.wait_event(events.DatagramEvent)
-    assert (event.data, event.endpoint) == (message, far.endpoint_of(stranger))
-    assert event.received_at > 0
-    assert tun.client.counters.totals().handshakes_queued == 1
-
-
-def test_a_datagram_goes_down_as_it_is(tun: Rig) -> None:
-    stranger = tun.udp_socket("127.0.0.8")
-    tun.client.send_datagram(far.endpoint_of(stranger), b"\x08" + b"x" * 199)
-    datagram, source = far.receive_from(stranger)
-    assert datagram == b"\x08" + b"x" * 199
-    assert source == far.endpoint_of(tun.sockets[0])

@@ -39,7 +39,7 @@ def cookie_of(answer: bytes, asked: bytes) -> bytes:
     """Opens a COOKIE message, protocol section 3.3."""
     assert (len(answer), answer[:4], answer[4:8]) == (64, b"\x0a\x01\0\0", asked[4:8])
     key = keyed(32, "ckbox", COOKIE_KEY, asked[-32:-16])
-    return SecretBox(key).decrypt(answer[32:], answer[8:32])
+    return bytes(SecretBox(key).decrypt(answer[32:], answer[8:32]))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_each_back_end_speaks_each_suite(namespace: Namespace, aead: str, suite:
 def test_a_dual_stack_socket_speaks_with_both_families(rig: Rig) -> None:
     """[C2] IPv4 peers appear under their IPv4 address, and answers leave by the address asked."""
     rig.add_link()
-    both = rig.namespace.udp_socket("::", dual_stack=True)
+    both = rig.udp_socket("::", dual_stack=True)
     rig.client.set_sockets([both.fileno()])
     port = both.getsockname()[1]
     for number, (address, asked) in enumerate([("127.0.0.2", "127.0.1.9"), ("::1", "::1")], start=1):
@@ -56,9 +57,8 @@ def test_a_dual_stack_socket_speaks_with_both_families(rig: Rig) -> None:
         assert number_of(session.open(datagram).plaintext) == number
         assert (str(source.address), source.port) == (asked, port)
         assert rig.inventory().peers[number - 1].endpoint == endpoint_of(peer.socket)
-        peer.socket.sendto(b"\x08" + bytes(199), (asked, port))
+        peer.socket.sendto(b"\x08" + os.urandom(199), (asked, port))
         assert rig.wait_event(DatagramEvent).endpoint == endpoint_of(peer.socket)
-    both.close()
 
 
 def test_a_link_local_endpoint_keeps_its_scope(rig: Rig) -> None:
@@ -75,7 +75,7 @@ def test_a_link_local_endpoint_keeps_its_scope(rig: Rig) -> None:
         index = rig.namespace.index_of(name)
         rig.add_link()
         rig.add_sockets("::")
-        away = rig.namespace.udp_socket("fe80::77", scope=index)
+        away = rig.udp_socket("fe80::77", scope=index)
         endpoint = Endpoint(IPv6Address("fe80::77"), away.getsockname()[1], index)
         peer = rig.add_peer(1, endpoint=endpoint)
         session = peer.install(endpoint=endpoint)
@@ -83,13 +83,12 @@ def test_a_link_local_endpoint_keeps_its_scope(rig: Rig) -> None:
         rig.link.send(numbered(HERE, THERE, 1))
         assert number_of(session.open(receive(away)).plaintext) == 1
         port = rig.sockets[0].getsockname()[1]
-        away.sendto(b"\x08" + bytes(199), ("fe80::77", port, 0, index))
+        away.sendto(b"\x08" + os.urandom(199), ("fe80::77", port, 0, index))
         assert rig.wait_event(DatagramEvent).endpoint == endpoint
         away.sendto(session.seal(numbered(THERE, HERE, 2)), ("fe80::77", port, 0, index))
         assert number_of(rig.link.receive()) == 2
         rig.link.send(numbered(HERE, THERE, 3))
         assert number_of(session.open(receive(away)).plaintext) == 3
-        away.close()
     finally:
         rig.namespace.run("ip", "link", "del", name)
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.plane import far
 from tests.plane.harness import Rig, plane_program, public_key
+from tests.plane.packets import ipv4
 from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 from vpnd.plane import wire
@@ -62,7 +63,7 @@ BODIES = {
     WireType.LIST_PEERS: wire.LIST_REQUEST.pack(0),
     WireType.LIST_SESSIONS: wire.LIST_REQUEST.pack(0),
     WireType.LIST_MACS: wire.LIST_REQUEST.pack(0),
-    WireType.SET_LINK: wire.SET_LINK_REQUEST.pack(1, 1, 1420, b"x"),
+    WireType.SET_LINK: wire.SET_LINK_REQUEST.pack(1, 1, 0, 1420, b"x"),
     WireType.SET_SOCKETS: wire.SET_SOCKETS_REQUEST.pack(0),
     WireType.SET_PEER: set_peer(networks=network(4, 8, b"\x0a")),
     WireType.REMOVE_PEER: PEER,
@@ -195,8 +196,9 @@ def test_a_message_shorter_than_a_header_is_refused(busy: Rig) -> None:
 
 
 BAD_VALUES = {
-    "link of no type": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(0, 0, 1420, b"x")),
-    "link of unknown type": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(3, 0, 1420, b"x")),
+    "padding beyond the mtu": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(1, 0, 1421, 1420, b"x")),
+    "link of no type": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(0, 0, 0, 1420, b"x")),
+    "link of unknown type": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(3, 0, 0, 1420, b"x")),
     "peer beyond the capacity": (WireType.SET_PEER, set_peer(peer=wire.COUNTERS_PEER_MAX)),
     "unknown flag": (WireType.SET_PEER, set_peer(flags=2)),
     "endpoint of family 5": (WireType.SET_PEER, set_peer(endpoint=b"\x05" + bytes(23))),
@@ -246,7 +248,7 @@ def test_a_field_outside_its_range_is_refused(busy: Rig, name: str) -> None:
 
 @pytest.mark.parametrize("mtu", [0, 67, 65536, 0xFFFFFFFF])
 def test_an_mtu_no_packet_fits_is_refused(busy: Rig, mtu: int) -> None:
-    body = wire.SET_LINK_REQUEST.pack(1, 1, mtu, busy.link.name.encode())
+    body = wire.SET_LINK_REQUEST.pack(1, 1, 0, mtu, busy.link.name.encode())
     refuses(busy, "bad_value", WireType.SET_LINK, body, tuple(busy.link.queues))
 
 
@@ -305,6 +307,15 @@ def test_without_a_session_nothing_can_be_sealed(busy: Rig) -> None:
     refuses(busy, "no_session", WireType.SEND_CONTROL, control)
 
 
+def test_without_an_endpoint_nothing_can_be_sent(busy: Rig) -> None:
+    assert busy.request(WireType.INSTALL_SESSION, session(peer=5, endpoint=NO_ENDPOINT))[0] == ""
+    refuses(busy, "no_endpoint", WireType.SEND_KEEPALIVE, wire.PEER_REQUEST.pack(5))
+    control = wire.SEND_CONTROL_REQUEST.pack(5, 0, NO_ENDPOINT) + b"\x20\x01"
+    refuses(busy, "no_endpoint", WireType.SEND_CONTROL, control)
+    busy.link.send(ipv4("10.1.0.1", "10.5.0.1"))
+    busy.wait_drops("no_endpoint", 1)
+
+
 def test_what_cannot_be_sent_is_told_and_counted(busy: Rig) -> None:
     """Without a socket of the family, and when the kernel refuses; nothing but the count changes."""
     before = busy.inventory()
@@ -318,9 +329,9 @@ def test_a_link_wants_queues_of_that_link_and_as_many_as_told(busy: Rig) -> None
     queue = busy.link.queues[0]
     pipe = os.pipe()
     before = busy.descriptors()
-    fit = wire.SET_LINK_REQUEST.pack(1, 1, 1420, busy.link.name.encode())
-    two = wire.SET_LINK_REQUEST.pack(1, 2, 1420, busy.link.name.encode())
-    tap = wire.SET_LINK_REQUEST.pack(2, 1, 1420, busy.link.name.encode())
+    fit = wire.SET_LINK_REQUEST.pack(1, 1, 0, 1420, busy.link.name.encode())
+    two = wire.SET_LINK_REQUEST.pack(1, 2, 0, 1420, busy.link.name.encode())
+    tap = wire.SET_LINK_REQUEST.pack(2, 1, 0, 1420, busy.link.name.encode())
     refuses(busy, "bad_descriptors", WireType.SET_LINK, fit)
     refuses(busy, "bad_descriptors", WireType.SET_LINK, fit, (queue, queue))
     refuses(busy, "bad_descriptors", WireType.SET_LINK, two, (queue,))

@@ -1,0 +1,105 @@
+"""What is no packet: control messages inside sessions, and handshake messages beside them."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import pytest
+
+from tests.plane import far
+from tests.plane.harness import Far, Rig, wait_until
+from tests.plane.packets import numbered
+from vpnd.plane import events
+
+HERE, THERE = "10.1.0.1", "10.2.0.7"
+
+
+@pytest.fixture
+def peer(tun: Rig) -> Far:
+    return tun.add_peer(1)
+
+
+def test_control_messages_go_up_with_their_session_and_source(tun: Rig, peer: Far) -> None:
+    session = peer.install()
+    for body in (b"\x20\x01", b"\x25" + bytes(4), b"\x28" + bytes(8)):
+        peer.send(session.seal(body))
+        event = tun.wait_event(events.ControlEvent)
+        assert (event.peer_id, event.local_index) == (1, session.local_index)
+        assert event.endpoint == peer.endpoint
+        assert event.data == body
+    assert tun.link.receive_all() == []
+
+
+def test_control_goes_down_on_the_session_and_to_the_address_named(tun: Rig, peer: Far) -> None:
+    old = peer.install()
+    new = peer.install()
+    elsewhere = tun.udp_socket("127.0.0.9")
+    tun.client.send_control(1, b"\x20\x01")
+    assert new.open(peer.receive()).plaintext == b"\x20\x01"
+    tun.client.send_control(1, b"\x20\x02", old.local_index)
+    assert old.open(peer.receive()).plaintext == b"\x20\x02"
+    tun.client.send_control(1, b"\x20\x03", 0, far.endpoint_of(elsewhere))
+    assert new.open(far.receive(elsewhere)).plaintext == b"\x20\x03"
+    assert tun.inventory().peers[0].endpoint == peer.endpoint
+
+
+def test_a_ping_is_answered_by_the_plane_itself_ten_times_a_second(tun: Rig, peer: Far) -> None:
+    """[H13] A storm of PINGs gets at most ten PONGs at once; the rest is counted."""
+    session = peer.install()
+    storm = 200
+    for number in range(storm):
+        peer.send(session.seal(b"\x27" + struct.pack("<Q", number)))
+    wait_until(lambda: tun.drops().get("control_rate", 0) >= storm - 20, "the storm counted")
+    answers = [session.open(each).plaintext for each in far.receive_waiting(peer.socket)]
+    assert answers[0] == b"\x28" + struct.pack("<Q", 0)
+    assert 1 <= len(answers) <= 20
+    assert len(answers) + tun.drops()["control_rate"] == storm
+    tun.no_event(events.ControlEvent)
+
+
+def test_a_storm_of_control_messages_does_not_reach_the_daemon_whole(tun: Rig, peer: Far) -> None:
+    """[H13] Control messages beyond a peer's rate are counted; data goes on."""
+    session = peer.install()
+    storm = 2000
+    for _ in range(storm):
+        peer.send(session.seal(b"\x25" + bytes(4)))
+    tun.wait_event(events.ControlEvent)
+    packet = numbered(THERE, HERE, 1)
+    peer.send(session.seal(packet))
+    assert tun.link.receive() == packet
+    handed_up = 1 + sum(isinstance(each, events.ControlEvent) for each in tun.events())
+    assert handed_up + tun.drops()["control_rate"] == storm
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x27", b"\x27" + bytes(7), b"\x23" + bytes(7), b"\x24", b"\x24" + bytes(9)]
+)
+def test_a_control_message_of_a_wrong_size_is_no_message(tun: Rig, peer: Far, body: bytes) -> None:
+    """[H13] What the plane itself should read and cannot: data_inner."""
+    session = peer.install()
+    peer.send(session.seal(body))
+    tun.wait_drops("data_inner", 1)
+
+
+# ---- handshake messages ----
+
+
+@pytest.mark.parametrize("kind", [0x08, 0x09, 0x0A])
+def test_handshake_messages_go_up_as_they_came(tun: Rig, kind: int) -> None:
+    stranger = tun.udp_socket("127.0.0.8")
+    host, port = tun.sockets[0].getsockname()
+    message = bytes([kind]) + os.urandom(199)
+    stranger.sendto(message, (host, port))
+    event = tun.wait_event(events.DatagramEvent)
+    assert (event.data, event.endpoint) == (message, far.endpoint_of(stranger))
+    assert event.received_at > 0
+    assert tun.client.counters.totals().handshakes_queued == 1
+
+
+def test_a_datagram_goes_down_as_it_is(tun: Rig) -> None:
+    stranger = tun.udp_socket("127.0.0.8")
+    tun.client.send_datagram(far.endpoint_of(stranger), b"\x08" + b"x" * 199)
+    datagram, source = far.receive_from(stranger)
+    assert datagram == b"\x08" + b"x" * 199
+    assert source == far.endpoint_of(tun.sockets[0])
