@@ -67,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
         RESULTS.unlink(missing_ok=True)
     jobs = {"lint": lint.main} | {part.name: partial(_run, part, options.rest) for part in PARTS}
     failed = [name for name, do in jobs.items() if name in wanted and _timed(name, do) != 0]
-    outcomes = [outcome for tests in read_results().values() for outcome in tests.values()]
+    results = read_results()
+    outcomes = [outcome for name in wanted for outcome in results.get(name, {}).values()]
     print(*(f"part failed: {name}" for name in failed), sep="\n")
     bad = sum(outcome != "passed" for outcome in outcomes)
     print(f"total: {len(outcomes) - bad} passed, {bad} failed")

@@ -8,8 +8,11 @@ from ipaddress import ip_address
 import pytest
 
 from tests.fakes.forge import flipped
+from tests.fakes.host import joined
 from vpnd.endpoint import Endpoint
 from vpnd.keys import Identity, Secret
+from vpnd.protocol.actions import SendDatagram
+from vpnd.protocol.boxes import derive_keyed, is_mac, label
 from vpnd.protocol.constants import TIMERS
 from vpnd.protocol.cookies import Cookie, CookieMaker, cookie_key, open_cookie, with_cookie
 from vpnd.protocol.handshake import mac1_key
@@ -165,3 +168,24 @@ def test_the_secrets_handed_out_are_those_that_cookies_are_known_by() -> None:
     assert previous == second
     assert third not in (first, second)
     assert len(making.secrets(T0 + 10 * life)) == 1
+
+
+def test_what_the_plane_is_given_makes_the_device_s_own_cookies() -> None:
+    """[H4, H7] Keys of mac1 and of cookies, the secret of now; other ones when the secret changes."""
+    _, left, right = joined()
+    keys = right.device.gate_keys(T0)
+    assert keys == right.device.gate_keys(T0 + TIMERS.cookie_secret_s - 1)
+    assert keys.versions == (1,)
+    left.start()
+    (message,) = [each.data for each in left.wire.captured]
+    (reply,) = right.device.receive(message, HERE, T0, queue_depth=100)
+    assert isinstance(reply, SendDatagram)
+    own = parse_initiation_untrusted(message)
+    assert is_mac(keys.mac1_key, own.covered1, own.mac1)
+    cookie = open_cookie(parse_cookie_untrusted(reply.datagram), own.mac1, keys.cookie_key, T0)
+    assert cookie is not None
+    place = HERE.ip16 + HERE.port.to_bytes(2, "big")
+    assert cookie.key == derive_keyed(label("ck"), keys.secrets[0], place, 16)
+    later = right.device.gate_keys(T0 + TIMERS.cookie_secret_s)
+    assert later != keys
+    assert later.secrets[1] == keys.secrets[0]
