@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from tests import catalogue, lint
-from tests.results import RESULTS, read_results
+from tests.results import RESULTS, forget_results, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 BRANCHES_WANTED = "vpnd/protocol/*,vpnd/config/*,vpnd/control/*"
@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(part: Part, rest: Sequence[str]) -> int:
+    forget_results(part.name)
     words = [word for each in part.tests for word in _paths(each)]
     arguments = ["-q", *words, *rest]
     environment = os.environ | {"VPND_TEST_PART": part.name}

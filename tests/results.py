@@ -19,6 +19,13 @@ def read_results() -> dict[str, dict[str, str]]:
     return results
 
 
+def forget_results(part: str) -> None:
+    """Takes a part's results away before it runs anew, so that tests that are gone leave none."""
+    results = read_results()
+    if results.pop(part, None) is not None:
+        RESULTS.write_text(json.dumps(results, indent=1))
+
+
 def add_results(part: str, outcomes: dict[str, str]) -> None:
     """Adds what one pytest run found; a test that ran again has its newest result."""
     RESULTS.parent.mkdir(exist_ok=True)
