@@ -93,7 +93,10 @@ class Instance:
 
         Raises HostError or PlaneError; what was made of the link stays for the next try.
         """
-        self.settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        try:
+            self.settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        except OSError as error:
+            raise HostError(f"make {self.settings.runtime_dir}", error.strerror or str(error)) from error
         plane = planes.connect(self.settings)
         try:
             self.driver = Driver(

@@ -54,9 +54,10 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._server is None:
+            return  # what stands at the path is not ours
+        self._server.close()
+        self._server = None
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 

@@ -5,10 +5,13 @@ Knows nothing of peers or links; it is handed lines of text.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
 from systemd import daemon
+
+_log = logging.getLogger(__name__)
 
 
 class Service:
@@ -16,6 +19,7 @@ class Service:
 
     def __init__(self) -> None:
         self._last_status = ""
+        self._is_deaf = False
         watchdog_us = os.environ.get("WATCHDOG_USEC", "")
         is_ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         # Half of the limit, so that one late turn is no death.
@@ -41,4 +45,12 @@ class Service:
         self._notify("WATCHDOG=1")
 
     def _notify(self, state: str) -> None:
-        daemon.notify(state)
+        try:
+            daemon.notify(state)
+        except OSError as error:
+            # No reason to end: a manager that minds tells so by its watchdog.
+            if not self._is_deaf:
+                _log.warning("the service manager does not hear: %s", error.strerror)
+            self._is_deaf = True
+        else:
+            self._is_deaf = False

@@ -54,7 +54,7 @@ class StateDirectory:
             return {}
         endpoints: dict[PublicKey, Endpoint] = {}
         try:
-            for key, place in dict(json.loads(text)).items():
+            for key, place in json.loads(text).items():
                 endpoint = parse_endpoint(place)
                 if isinstance(endpoint, Endpoint):
                     endpoints[PublicKey.from_base64(key)] = endpoint
