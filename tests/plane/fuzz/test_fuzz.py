@@ -22,6 +22,7 @@ def test_every_target_is_found() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_random_input_finds_no_error(name: str, tmp_path: Path) -> None:
+    """[H3] No crash, no sanitizer report, and what each target promises holds."""
     if building.sanitizer():
         pytest.skip("the fuzz targets bring sanitizers of their own")
     program = building.fuzz_target(name)
