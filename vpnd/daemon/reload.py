@@ -34,12 +34,15 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
     except ConfigError as error:
         raise ControlError("config", str(error)) from None
     changes = tuple(_changes(instance, config, secrets)) + await _host_changes(instance, config, secrets)
-    if dry_run or not changes:
+    # After a way back that was barred, the machine may differ from what we believe it to be.
+    is_in_doubt = "reload" in instance.failures
+    if dry_run or not (changes or is_in_doubt):
         return ReloadReport(dry_run, changes)
     instance.service.reloading()
     before = (instance.config, instance.secrets)
     try:
         await _apply(instance, config, secrets)
+        instance.failures.pop("reload", None)
     except (HostError, PlaneError) as error:
         await _put_back(instance, *before)
         raise ControlError("refused", f"{error}; the configuration before stays in force") from error
@@ -60,9 +63,8 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
     planes.give_link(plane, inventory, plan.link)
     await instance.shape_host(plan)
     instance.config, instance.secrets = config, secrets
-    if (config.local.listen, config.local.fwmark) != (old_config.local.listen, old_config.local.fwmark):
-        planes.give_sockets(plane, inventory, config, instance.settings)
-        instance.note_sockets(plane)
+    planes.give_sockets(plane, inventory, config, instance.settings)
+    instance.note_sockets(plane)
     _remember_previous_keys(instance, old_config, old_secrets)
     if _needs_new_device(instance, old_config, old_secrets):
         instance.rebuild_device()

@@ -26,7 +26,7 @@ SUITE_NAMES = {Suite.AES_256_GCM: "aes-256-gcm", Suite.CHACHA20_POLY1305: "chach
 _REMEDIES = {
     "plane": "it is brought back by itself; if this stays, see the log of vpnd-plane",
     "link": "it is brought back by itself; if this stays, see the text for what the kernel refuses",
-    "reload": "mend what the text names, then restart the instance",
+    "reload": "mend what the text names, then reload again",
 }
 
 
