@@ -12,6 +12,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from vpnd.config import Config, Secrets
 from vpnd.daemon import planes, snmp, wanted
@@ -80,6 +81,8 @@ class Instance:
         self._bound: tuple[Endpoint, ...] = ()
         self._address_errors = snmp.address_errors()
         self._looked_elsewhere: dict[str, int] = {}
+        self._link_is_gone = False  # said by the kernel; the plane may not have noticed yet
+        self._heal_again: set[str] = set()  # parts that broke anew while they were brought back
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitor: Monitor | None = None
         self._network_timer: asyncio.TimerHandle | None = None
@@ -235,7 +238,12 @@ class Instance:
         plane = self.driver.plane
         if plane is None:
             return  # the plane's own revival brings the link
-        planes.give_link(plane, plane.inventory(), self._plan().link)
+        inventory = plane.inventory()
+        if self._link_is_gone:
+            # The plane's descriptor may look sound for a moment more: what it holds is not the link.
+            self._link_is_gone = False
+            inventory = replace(inventory, link_works=False)
+        planes.give_link(plane, inventory, self._plan().link)
         await self.shape_host(self._plan())
         await self.fit_padding()
 
@@ -262,6 +270,7 @@ class Instance:
             match event:
                 case LinkGone(name):
                     if name == self.config.interface.name:
+                        self._link_is_gone = True
                         self._heal("link", "the link was deleted", self._revive_link)
                     continue
                 case AddressesChanged(links):
@@ -313,7 +322,9 @@ class Instance:
     # -- healing --
 
     def _heal(self, part: str, what: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
-        if part not in self.failures:
+        if part in self.failures:
+            self._heal_again.add(part)
+        else:
             _log.warning("%s; bringing it back", what)
             self.failures[part] = what
             self.spawn(self._revive(part, revive))
@@ -330,7 +341,10 @@ class Instance:
                     _log.warning("%s", error)
                 self.failures[part] = str(error)
             else:
-                break
+                if part not in self._heal_again:
+                    break
+                self._heal_again.discard(part)
+                tries = 0
         del self.failures[part]
         _log.info("the %s is back", part)
 
