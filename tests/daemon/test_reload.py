@@ -110,6 +110,7 @@ class FakeInstance:
         self.previous_keys: dict[PublicKey, Secret] = {}
         self.refusals: dict[str, list[Exception | None]] = {}
         self.shaped: list[HostPlan] = []
+        self.shaping = asyncio.Lock()
         self.listens: list[tuple[Endpoint, ...]] = []
 
     def refuse(self, step: str) -> None:

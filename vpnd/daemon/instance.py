@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import socket
 import struct
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -49,6 +50,13 @@ def _epoch_of(plane: PlaneClient) -> bytes:
     return hashlib.blake2b(struct.pack("<d", plane.hello.started_at), digest_size=EPOCH_SIZE).digest()
 
 
+def _has_link(name: str) -> bool:
+    try:
+        return socket.if_nametoindex(name) > 0
+    except OSError:
+        return False
+
+
 class Instance:
     """Everything that runs for one configuration file."""
 
@@ -81,6 +89,7 @@ class Instance:
         self._bound: tuple[Endpoint, ...] = ()
         self._address_errors = snmp.address_errors()
         self._looked_elsewhere: dict[str, int] = {}
+        self.shaping = asyncio.Lock()  # held while the machine is brought to a plan, and until that is ours
         self._link_is_gone = False  # said by the kernel; the plane may not have noticed yet
         self._heal_again: set[str] = set()  # parts that broke anew while they were brought back
         self._tasks: set[asyncio.Task[None]] = set()
@@ -200,7 +209,7 @@ class Instance:
     async def _hand_over(self, plane: PlaneClient) -> None:
         inventory = plane.inventory()
         planes.give_link(plane, inventory, self._plan().link)
-        await self.shape_host(self._plan())
+        await self._shape_as_configured()
         planes.give_sockets(plane, inventory, self.config, self.settings)
         self.note_sockets(plane)
         self.driver.device.set_epoch(_epoch_of(plane))
@@ -244,16 +253,20 @@ class Instance:
             self._link_is_gone = False
             inventory = replace(inventory, link_works=False)
         planes.give_link(plane, inventory, self._plan().link)
-        await self.shape_host(self._plan())
+        await self._shape_as_configured()
         await self.fit_padding()
 
     def _plan(self) -> HostPlan:
         return wanted.host_plan(self.config, self.secrets.identity.public)
 
+    async def _shape_as_configured(self) -> None:
+        async with self.shaping:
+            await self.shape_host(self._plan())
+
     async def shape_host(self, plan: HostPlan) -> None:
         """Brings the machine to the plan, away from the loop: a thousand routes take a second.
 
-        Raises HostError.
+        The caller holds `shaping`. Raises HostError.
         """
         for change in await asyncio.to_thread(self.host.apply, plan):
             _log.debug("%s", change)
@@ -269,7 +282,8 @@ class Instance:
         for event in self._monitor.read():
             match event:
                 case LinkGone(name):
-                    if name == self.config.interface.name:
+                    # Where the name stands again already, it was brought back on the plane's word.
+                    if name == self.config.interface.name and not _has_link(name):
                         self._link_is_gone = True
                         self._heal("link", "the link was deleted", self._revive_link)
                     continue
@@ -295,7 +309,7 @@ class Instance:
         await self.fit_padding()
         if self.config.routing.forward and not self.failures:
             try:
-                await self.shape_host(self._plan())
+                await self._shape_as_configured()
             except HostError as error:
                 _log.warning("%s", error)
 

@@ -61,8 +61,9 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
     plan = wanted.host_plan(config, secrets.identity.public)
     inventory = plane.inventory()
     planes.give_link(plane, inventory, plan.link)
-    await instance.shape_host(plan)
-    instance.config, instance.secrets = config, secrets
+    async with instance.shaping:
+        await instance.shape_host(plan)
+        instance.config, instance.secrets = config, secrets
     planes.give_sockets(plane, inventory, config, instance.settings)
     instance.note_sockets(plane)
     _remember_previous_keys(instance, old_config, old_secrets)
@@ -163,7 +164,8 @@ def _text(value: object) -> str:
 async def _host_changes(instance: Instance, config: Config, secrets: Secrets) -> tuple[ReloadChange, ...]:
     plan = wanted.host_plan(config, secrets.identity.public)
     try:
-        changes = await asyncio.to_thread(instance.host.difference, plan)
+        async with instance.shaping:
+            changes = await asyncio.to_thread(instance.host.difference, plan)
     except HostError as error:
         raise ControlError("refused", f"{error}; nothing was changed") from error
     return tuple(ReloadChange("change", change.step, change.detail) for change in changes)
