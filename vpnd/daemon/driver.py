@@ -33,7 +33,6 @@ from vpnd.protocol.actions import Action
 from vpnd.protocol.constants import Slot, Suite
 from vpnd.protocol.device import Device
 from vpnd.protocol.gate import GateKeys
-from vpnd.protocol.peer import Activity
 from vpnd.protocol.sessions import AdoptedSession
 
 _log = logging.getLogger(__name__)
@@ -370,10 +369,13 @@ class Driver:
         self.last_turn = now
         if self._slept():
             self.perform(self.device.resumed(now))
-        self.perform(self.device.tick(now, self._activity()))
+        counters = self._read_counters()
+        activity = {key: activity_of(each) for key, each in counters.items()}
+        self.perform(self.device.tick(now, activity))
         if self.plane is not None:
             self._tend_gate(now)
-            self.perform(self._notices.due(self.device, self._drops(), now))
+            drops = {key: each.drops for key, each in counters.items()}
+            self.perform(self._notices.due(self.device, drops, now))
         self._read_plane()  # what came while a request waited, no reader hears of
         self._schedule()
 
@@ -403,19 +405,9 @@ class Driver:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self.turn)
 
-    def _activity(self) -> Mapping[PublicKey, Activity]:
+    def _read_counters(self) -> Mapping[PublicKey, PeerCounters]:
+        """Copies the numbers of every peer that has a session."""
         if self.plane is None:
             return {}
-        counters = self.plane.counters
-        return {
-            key: activity_of(counters.peer(self._ids[key]))
-            for key, sessions in self._sessions.items()
-            if sessions
-        }
-
-    def _drops(self) -> Mapping[PublicKey, Mapping[str, int]]:
-        assert self.plane is not None
-        counters = self.plane.counters
-        return {
-            key: counters.peer(self._ids[key]).drops for key, sessions in self._sessions.items() if sessions
-        }
+        read = self.plane.counters.peer
+        return {key: read(self._ids[key]) for key, sessions in self._sessions.items() if sessions}
