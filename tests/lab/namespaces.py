@@ -22,6 +22,7 @@ from typing import Self
 
 _COMMAND_TIMEOUT_S = 60.0
 _END_S = 5.0
+_HOSTS = Path("/etc/hosts")
 _NETNS_FILES = Path("/etc/netns")  # ip netns exec mounts NAME/hosts over /etc/hosts
 _numbers = itertools.count(1)
 
@@ -86,6 +87,7 @@ class Host:
         folder = _NETNS_FILES / self.namespace
         folder.mkdir(parents=True, exist_ok=True)
         lines = [f"{address} {name}\n" for name, address in addresses.items()]
+        _HOSTS.touch()  # a minimal machine has none, and nothing is mounted over what is not there
         # Written in place: it is mounted over /etc/hosts of every program in the namespace.
         (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(lines))
 

@@ -92,7 +92,8 @@ def test_a_confirmation_with_nothing_staged_is_answered_by_a_keepalive(tun: Rig,
 
 def test_a_forged_message_confirms_nothing(tun: Rig, peer: Far) -> None:
     session = peer.install(is_initiator=False)
-    peer.send(session.seal(b"")[:-1] + b"\0")
+    keepalive = session.seal(b"")
+    peer.send(keepalive[:-1] + bytes([keepalive[-1] ^ 1]))
     tun.wait_drops("data_auth", 1)
     assert tun.slots() == {session.local_index: UNCONFIRMED}
 
