@@ -24,7 +24,8 @@ from vpnd.errors import PlaneError
 from vpnd.keys import Secret
 from vpnd.plane import events, wire
 from vpnd.plane.client import PlaneClient
-from vpnd.plane.wire import WireType
+from vpnd.plane.inventory import Offloads
+from vpnd.plane.wire import Offload, WireType
 
 
 @pytest.fixture
@@ -200,9 +201,10 @@ def test_a_key_without_its_salt_is_not_sent(plane: ScriptedPlane, client: PlaneC
 def test_inventory_walks_every_page(plane: ScriptedPlane, client: PlaneClient) -> None:
     sockets = wire.pack_endpoint(ENDPOINT).ljust(8 * 24, b"\0")
     plane.answer(
-        WireType.INVENTORY, wire.INVENTORY_REPLY.pack(1, 1, 2, 1420, b"vpn-a", 2, 1, 1, 1400, sockets)
+        WireType.INVENTORY,
+        wire.INVENTORY_REPLY.pack(1, 1, 2, 1420, b"vpn-a", 2, 1, 1, 1400, 7, 3, 0x1F, 0, 0, 22, sockets),
     )
-    peers = [wire.LISTED_PEER.pack(number, 3, KEY.raw, bytes(24)) for number in (1, 9)]
+    peers = [wire.LISTED_PEER.pack(number, 3, KEY.raw, bytes(24), 1300) for number in (1, 9)]
     plane.answer(WireType.LIST_PEERS, wire.LIST_REPLY.pack(2, 1) + peers[0])
     plane.answer(WireType.LIST_PEERS, wire.LIST_REPLY.pack(0, 1) + peers[1])
     session = wire.LISTED_SESSION.pack(9, 0xA1, 0xB2, 1, 2, 1, 0, 12_000_000_000)
@@ -210,7 +212,10 @@ def test_inventory_walks_every_page(plane: ScriptedPlane, client: PlaneClient) -
     inventory = client.inventory()
     assert (inventory.link_type, inventory.link_works, inventory.link_name) == ("tun", True, "vpn-a")
     assert (inventory.queues, inventory.mtu, inventory.sockets) == (2, 1420, (ENDPOINT,))
-    assert [peer.peer_id for peer in inventory.peers] == [1, 9]
+    assert inventory.offloads == Offloads(
+        Offload.ALL, Offload.UDP_GSO | Offload.UDP_GRO, 0x1F, {Offload.TUN_VNET: 22}
+    )
+    assert [(peer.peer_id, peer.mtu) for peer in inventory.peers] == [(1, 1300), (9, 1300)]
     assert inventory.peers[0].endpoint is None
     (listed,) = inventory.sessions
     assert (listed.peer_id, listed.local_index, listed.remote_index) == (9, 0xA1, 0xB2)
@@ -244,7 +249,7 @@ def test_descriptors_travel_with_link_and_sockets(plane: ScriptedPlane, client: 
     client.set_sockets([0])
     for body, count in [
         (wire.SET_LINK_REQUEST.pack(2, 2, 0, 1420, b"vpn-a"), 2),
-        (wire.SET_SOCKETS_REQUEST.pack(1), 1),
+        (wire.SET_SOCKETS_REQUEST.pack(1, 1), 1),
     ]:
         message, passed, _, _ = socket.recv_fds(plane.socket, wire.MESSAGE_MAX, 8)
         assert message[wire.HEADER.size :] == body

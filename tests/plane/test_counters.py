@@ -28,7 +28,7 @@ def head(
 def peer(number: int, *, has_current: int = 1) -> bytes:
     drops = [0] * 64
     drops[4] = number
-    return wire.PEER_COUNTERS.pack(*range(number, number + 12), 0xA1, has_current, 3, *drops)
+    return wire.PEER_COUNTERS.pack(*range(number, number + 12), 0xA1, has_current, 3, 0, *drops)
 
 
 @pytest.fixture

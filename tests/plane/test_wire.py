@@ -34,6 +34,7 @@ DEFINES = {
 ENUMS: dict[str, tuple[str, type[IntEnum | IntFlag]]] = {
     "wire_type": ("WIRE_", wire.WireType),
     "wire_link_type": ("WIRE_LINK_", wire.LinkType),
+    "wire_offload": ("OFFLOAD_", wire.Offload),
     "session_slot": ("SLOT_", wire.SessionSlot),
     "set_peer_flags": ("PEER_", wire.PeerFlag),
     "padding_mode": ("PADDING_", wire.PaddingMode),

@@ -33,7 +33,7 @@ from vpnd.plane.inventory import (
     read_session,
 )
 from vpnd.plane.program import start_child
-from vpnd.plane.wire import Layout, LinkType, PeerFlag, WireType
+from vpnd.plane.wire import Layout, LinkType, Offload, PeerFlag, WireType
 
 _KEY = 32
 _KEY_AND_SALT = 36
@@ -148,9 +148,12 @@ class PlaneClient:
         body = wire.SET_LINK_REQUEST.pack(kind, len(queues), padding_mtu, mtu, name.encode())
         self._channel.ask(WireType.SET_LINK, body, pass_descriptors=queues)
 
-    def set_sockets(self, descriptors: Sequence[int]) -> None:
-        """Gives bound UDP sockets in place of those the plane had; ours stay the caller's to close."""
-        body = wire.SET_SOCKETS_REQUEST.pack(len(descriptors))
+    def set_sockets(self, descriptors: Sequence[int], *, workers: int = 1) -> None:
+        """Gives bound UDP sockets in place of those the plane had; ours stay the caller's to close.
+
+        `workers` threads receive, each from every workers-th of them.
+        """
+        body = wire.SET_SOCKETS_REQUEST.pack(len(descriptors), workers)
         self._channel.ask(WireType.SET_SOCKETS, body, pass_descriptors=descriptors)
 
     def set_peer(
@@ -179,9 +182,16 @@ class PlaneClient:
         """Drops the packets that wait for a session with the peer."""
         self._channel.ask(WireType.FLUSH_STAGED, wire.PEER_REQUEST.pack(peer_id))
 
-    def set_options(self, mac_limit: int, mac_age_s: int) -> None:
-        """Sets how many MAC addresses one peer may show, and how long an unseen one is kept."""
-        self._channel.ask(WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(mac_limit, mac_age_s))
+    def set_peer_mtu(self, peer_id: int, mtu: int) -> None:
+        """Tells how large an inner packet the path to the peer carries; 0: as large as the link's."""
+        self._channel.ask(WireType.SET_PEER_MTU, wire.SET_PEER_MTU_REQUEST.pack(peer_id, mtu))
+
+    def set_options(self, mac_limit: int, mac_age_s: int, offloads: Offload = Offload.ALL) -> None:
+        """Sets how many MAC addresses one peer may show, how long an unseen one is kept, and which
+        offloads may run.
+        """
+        body = wire.SET_OPTIONS_REQUEST.pack(mac_limit, mac_age_s, offloads)
+        self._channel.ask(WireType.SET_OPTIONS, body)
 
     def set_gate(
         self, mac1_key: Secret, cookie_key: Secret, secrets: Sequence[Secret], versions: Iterable[int]

@@ -5,12 +5,13 @@ Owns the answers to hello, inventory and the lists. Knows no socket.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vpnd.endpoint import Endpoint
 from vpnd.keys import PublicKey
 from vpnd.plane import wire
-from vpnd.plane.wire import LinkType
+from vpnd.plane.wire import LinkType, Offload
 
 _NS = 1e9
 
@@ -33,6 +34,7 @@ class ListedPeer:
     public_key: PublicKey
     network_count: int
     endpoint: Endpoint | None
+    mtu: int  # 0: the link's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,20 @@ class ListedMac:
 
 
 @dataclass(frozen=True, slots=True)
+class Offloads:
+    """What the kernel may do for runs of packets (`wanted`) and does (`active`).
+
+    `errors` are errno by which it refused one of them. `link` are the TUN_F_* that it granted
+    (linux/if_tun.h).
+    """
+
+    wanted: Offload
+    active: Offload
+    link: int
+    errors: Mapping[Offload, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """Everything the plane holds but learned MAC addresses; `link_type` is "none", "tun" or "tap"."""
 
@@ -67,6 +83,7 @@ class Inventory:
     queues: int
     mtu: int
     padding_mtu: int
+    offloads: Offloads
     sockets: tuple[Endpoint, ...]
     peers: tuple[ListedPeer, ...]
     sessions: tuple[ListedSession, ...]
@@ -82,7 +99,9 @@ def read_hello(body: bytes) -> HelloReply:
 def read_inventory(
     body: bytes, peers: tuple[ListedPeer, ...], sessions: tuple[ListedSession, ...]
 ) -> Inventory:
-    link_type, works, queues, mtu, name, _, _, count, padding_mtu, sockets = wire.INVENTORY_REPLY.unpack(body)
+    link_type, works, queues, mtu, name, _, _, count, padding_mtu, *offloads, sockets = (
+        wire.INVENTORY_REPLY.unpack(body)
+    )
     size = wire.ENDPOINT.size
     endpoints = [wire.unpack_endpoint(sockets[at * size : (at + 1) * size]) for at in range(count)]
     return Inventory(
@@ -92,15 +111,22 @@ def read_inventory(
         queues=queues,
         mtu=mtu,
         padding_mtu=padding_mtu,
+        offloads=_read_offloads(*offloads),
         sockets=tuple(endpoint for endpoint in endpoints if endpoint is not None),
         peers=peers,
         sessions=sessions,
     )
 
 
+def _read_offloads(wanted: int, active: int, link: int, *errors: int) -> Offloads:
+    single = (Offload.UDP_GSO, Offload.UDP_GRO, Offload.TUN_VNET)
+    refused = {offload: error for offload, error in zip(single, errors, strict=True) if error}
+    return Offloads(Offload(wanted), Offload(active), link, refused)
+
+
 def read_peer(body: bytes, offset: int) -> ListedPeer:
-    peer, network_count, public_key, endpoint = wire.LISTED_PEER.unpack(body, offset)
-    return ListedPeer(peer, PublicKey(public_key), network_count, wire.unpack_endpoint(endpoint))
+    peer, network_count, public_key, endpoint, mtu = wire.LISTED_PEER.unpack(body, offset)
+    return ListedPeer(peer, PublicKey(public_key), network_count, wire.unpack_endpoint(endpoint), mtu)
 
 
 def read_session(body: bytes, offset: int) -> ListedSession:

@@ -23,7 +23,8 @@ DATAGRAM_MAX: Final = 1500  # bytes of a handshake or control message carried
 REPLY: Final = 0x8000
 EVENT: Final = 0x4000
 FDS_MAX: Final = 64
-SOCKETS_MAX: Final = 8
+SOCKETS_MAX: Final = 64
+OFFLOADS_COUNT: Final = 3
 QUEUES_MAX: Final = 32
 NAME_SIZE: Final = 16  # IFNAMSIZ
 
@@ -55,6 +56,7 @@ class WireType(IntEnum):
     SET_OPTIONS = 16
     STOP = 17
     SET_GATE = 18
+    SET_PEER_MTU = 19
 
     EVENT_DATAGRAM = 0x4001
     EVENT_CONTROL = 0x4002
@@ -64,6 +66,15 @@ class WireType(IntEnum):
     EVENT_PEER_ROAMED = 0x4006
     EVENT_LINK_FAILED = 0x4007
     EVENT_SOCKET_FAILED = 0x4008
+
+
+class Offload(IntFlag):
+    """What the kernel may do for a run of packets in one step."""
+
+    UDP_GSO = 1
+    UDP_GRO = 2
+    TUN_VNET = 4
+    ALL = 7
 
 
 class LinkType(IntEnum):
@@ -159,6 +170,8 @@ DROP_REASONS: Final[tuple[tuple[str, str], ...]] = (
     ("hs_dup", "copy of an initiation that came before"),
     ("hs_ratelimited", "more initiations from one source than allowed under load"),
     ("link_loop", "it is wrapped too often: tunnels are routed into each other or themselves"),
+    ("path_too_large", "the packet is larger than the path to the peer carries"),
+    ("data_ecn", "marked by a congested router, and its inner packet cannot carry the mark"),
 )
 
 
@@ -228,12 +241,22 @@ INVENTORY_REPLY = Layout(
     ("session_count", "I"),
     ("socket_count", "I"),
     ("padding_mtu", "I"),
+    ("offloads", "I"),
+    ("active_offloads", "I"),
+    ("link_offloads", "I"),
+    ("offload_errors", f"{OFFLOADS_COUNT}I"),
     ("sockets", f"{SOCKETS_MAX * 24}s"),
 )
 LIST_REQUEST = Layout("list_request", ("cursor", "I"), ("zero", "I"))
 LIST_REPLY = Layout("list_reply", ("next_cursor", "I"), ("count", "I"))
 LISTED_PEER = Layout(
-    "listed_peer", ("peer", "I"), ("network_count", "I"), ("public_key", "32s"), ("endpoint", _ENDPOINT)
+    "listed_peer",
+    ("peer", "I"),
+    ("network_count", "I"),
+    ("public_key", "32s"),
+    ("endpoint", _ENDPOINT),
+    ("mtu", "I"),
+    ("zero", "I"),
 )
 LISTED_SESSION = Layout(
     "listed_session",
@@ -252,7 +275,7 @@ LISTED_MAC = Layout(
 SET_LINK_REQUEST = Layout(
     "set_link_request", ("type", "B"), ("queues", "B"), ("padding_mtu", "H"), ("mtu", "I"), ("name", "16s")
 )
-SET_SOCKETS_REQUEST = Layout("set_sockets_request", ("count", "I"), ("zero", "I"))
+SET_SOCKETS_REQUEST = Layout("set_sockets_request", ("count", "I"), ("workers", "I"))
 SET_PEER_REQUEST = Layout(
     "set_peer_request",
     ("peer", "I"),
@@ -263,6 +286,7 @@ SET_PEER_REQUEST = Layout(
     ("zero", "I"),
 )
 PEER_REQUEST = Layout("peer_request", ("peer", "I"), ("zero", "I"))
+SET_PEER_MTU_REQUEST = Layout("set_peer_mtu_request", ("peer", "I"), ("mtu", "I"))
 SESSION_REQUEST = Layout("session_request", ("peer", "I"), ("local_index", "I"))
 # The keys are the last 72 bytes: key, salt, key, salt. They are copied in, never packed.
 INSTALL_SESSION_REQUEST = Layout(
@@ -284,7 +308,9 @@ INSTALL_SESSION_REQUEST = Layout(
 )
 SEND_DATAGRAM_REQUEST = Layout("send_datagram_request", ("to", _ENDPOINT))
 SEND_CONTROL_REQUEST = Layout("send_control_request", ("peer", "I"), ("local_index", "I"), ("to", _ENDPOINT))
-SET_OPTIONS_REQUEST = Layout("set_options_request", ("mac_limit", "I"), ("mac_age_s", "I"))
+SET_OPTIONS_REQUEST = Layout(
+    "set_options_request", ("mac_limit", "I"), ("mac_age_s", "I"), ("offloads", "I"), ("zero", "I")
+)
 # Written field by field from secrets, never packed.
 SET_GATE_REQUEST = Layout(
     "set_gate_request",
@@ -347,7 +373,7 @@ PEER_COUNTERS = Layout(
     ("current_index", "I"),
     ("has_current", "I"),
     ("staged", "I"),
-    ("zero", "I"),
+    ("gso_error", "I"),
     ("drops", f"{COUNTERS_DROPS_MAX}I"),
 )
 

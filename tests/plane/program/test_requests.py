@@ -64,15 +64,16 @@ BODIES = {
     WireType.LIST_SESSIONS: wire.LIST_REQUEST.pack(0),
     WireType.LIST_MACS: wire.LIST_REQUEST.pack(0),
     WireType.SET_LINK: wire.SET_LINK_REQUEST.pack(1, 1, 0, 1420, b"x"),
-    WireType.SET_SOCKETS: wire.SET_SOCKETS_REQUEST.pack(0),
+    WireType.SET_SOCKETS: wire.SET_SOCKETS_REQUEST.pack(0, 1),
     WireType.SET_PEER: set_peer(networks=network(4, 8, b"\x0a")),
     WireType.REMOVE_PEER: PEER,
     WireType.INSTALL_SESSION: session(),
     WireType.RETIRE_SESSION: wire.SESSION_REQUEST.pack(1, 5),
     WireType.SEND_KEEPALIVE: PEER,
     WireType.FLUSH_STAGED: PEER,
-    WireType.SET_OPTIONS: wire.SET_OPTIONS_REQUEST.pack(10, 10),
+    WireType.SET_OPTIONS: wire.SET_OPTIONS_REQUEST.pack(10, 10, 7),
     WireType.STOP: b"",
+    WireType.SET_PEER_MTU: wire.SET_PEER_MTU_REQUEST.pack(1, 1400),
     WireType.SET_GATE: wire.SET_GATE_REQUEST.pack(*[bytes(32)] * 4, 1, 2),
     WireType.SET_GATE: bytes(136),
 }
@@ -224,8 +225,8 @@ BAD_VALUES = {
     "suite 3": (WireType.INSTALL_SESSION, session(suite=3)),
     "index 0": (WireType.INSTALL_SESSION, session(local_index=0)),
     "key of zeros": (WireType.SET_PEER, set_peer(key=bytes(32))),
-    "no MAC addresses at all": (WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(0, 10)),
-    "MAC addresses without age": (WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(10, 0)),
+    "no MAC addresses at all": (WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(0, 10, 7)),
+    "MAC addresses without age": (WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(10, 0, 7)),
     "three cookie secrets": (WireType.SET_GATE, bytes(128) + b"\3" + bytes(7)),
     "padding mode 4": (WireType.INSTALL_SESSION, session(padding=4)),
     "session endpoint of family 9": (WireType.INSTALL_SESSION, session(endpoint=b"\x09" + bytes(23))),
@@ -348,18 +349,18 @@ def test_sockets_are_bound_udp_sockets_and_as_many_as_told(busy: Rig) -> None:
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     before = busy.descriptors()
-    for count, descriptors in [
-        (1, ()),
-        (0, (udp,)),
-        (2, (udp,)),
-        (1, (udp, udp)),
-        (1, (tcp.fileno(),)),
-        (1, (unix.fileno(),)),
-        (9, (udp,) * 9),
-        (64, (udp,) * 64),
+    for count, workers, descriptors in [
+        (1, 1, ()),
+        (0, 1, (udp,)),
+        (2, 1, (udp,)),
+        (1, 1, (udp, udp)),
+        (1, 1, (tcp.fileno(),)),
+        (1, 1, (unix.fileno(),)),
+        (1, 33, (udp,)),
+        (65, 1, (udp,) * 64),
     ]:
         before_state = busy.state()
-        body = wire.SET_SOCKETS_REQUEST.pack(count)
+        body = wire.SET_SOCKETS_REQUEST.pack(count, workers)
         assert busy.request(WireType.SET_SOCKETS, body, descriptors)[0] in {"bad_descriptors", "bad_value"}
         assert busy.state() == before_state
     assert busy.descriptors() == before

@@ -201,9 +201,9 @@ static void put_handshake(struct plane *plane, const struct datagram *datagram, 
     head.received_at_ns = now_ns;
     head.peer = 0;
     head.local_index = 0;
-    head.share = gate_source(plane->gate, &datagram->from.to) % SHARES_COUNT;
+    head.share = gate_source(plane->gate, &datagram->reception->from.to) % SHARES_COUNT;
     head.size = (uint32_t)datagram->size;
-    head.from = datagram->from;
+    head.from = datagram->reception->from;
     if (events->shares[head.share] == HANDSHAKE_SHARE ||
         !queue_put(is_strangers(datagram) ? &events->strangers : &events->known, &head,
                    datagram->bytes)) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "coalesce.h"
+#include "content.h"
 #include "control.h"
 #include "plane.h"
 #include "sealing.h"
@@ -17,8 +18,8 @@
 struct opened {
     struct session *session;
     const struct datagram *datagram;
-    uint8_t *bytes; /* the plaintext */
-    size_t size;
+    struct arrival content; /* the plaintext, then the packet or frame in it */
+    bool is_for_link;
     bool is_highest; /* of its session so far */
 };
 
@@ -28,10 +29,14 @@ struct inbound {
     struct receiver *receiver;
     struct sender *sender;
     uint64_t now_ns;
+    unsigned queue; /* of the link, that this worker writes to */
+    unsigned datagrams_count;
+    struct datagram datagrams[RUN_MAX];
     unsigned count;
-    struct opened opened[BATCH_MAX];
+    struct opened opened[RUN_MAX];
     unsigned handshakes_count;
-    const struct datagram *handshakes[BATCH_MAX];
+    const struct datagram *handshakes[RUN_MAX];
+    struct known_sender known;
     struct coalescer coalescer;
 };
 
@@ -104,7 +109,10 @@ static bool open_message(struct inbound *inbound, struct session *session,
         return refuse(plane, session, DROP_data_replay);
     }
     inbound->opened[inbound->count++] =
-        (struct opened){session, datagram, body, size, counter + 1 == record->window.top};
+        (struct opened){.session = session,
+                        .datagram = datagram,
+                        .content = {.bytes = body, .size = size, .owner = session->peer},
+                        .is_highest = counter + 1 == record->window.top};
     return true;
 }
 
@@ -129,14 +137,14 @@ static bool is_handshake(const struct datagram *datagram) {
 }
 
 /* Opens all data messages of the batch; one lock for consecutive messages of a session. */
-static void open_batch(struct inbound *inbound, unsigned count) {
+static void open_batch(struct inbound *inbound) {
     struct plane *plane = inbound->plane;
     struct session *locked = NULL;
     inbound->count = 0;
     inbound->handshakes_count = 0;
-    for (unsigned i = 0; i < count; i++) {
-        const struct datagram *datagram = &inbound->receiver->datagrams[i];
-        if (datagram->is_truncated) {
+    for (unsigned i = 0; i < inbound->datagrams_count; i++) {
+        const struct datagram *datagram = &inbound->datagrams[i];
+        if (datagram->reception->is_truncated) {
             refuse(plane, NULL, DROP_receive_truncated);
             continue;
         }
@@ -230,74 +238,43 @@ static unsigned account_run(struct inbound *inbound, const struct run *run) {
 
 /* ---- what was inside ---- */
 
-static bool is_control(const struct opened *opened) {
-    return opened->size > 0 && (opened->bytes[0] & 0xf0) == CONTROL_NIBBLE;
+static bool is_control(const struct arrival *content) {
+    return content->size > 0 && (content->bytes[0] & 0xf0) == CONTROL_NIBBLE;
 }
 
-static bool drop_inside(struct inbound *inbound, struct opened *opened, enum drop_reason reason) {
-    opened->size = 0;
+/* Is there a packet or frame for the link in it? What is neither that nor control is gone then. */
+static bool check_inside(struct inbound *inbound, struct opened *opened) {
+    struct arrival *content = &opened->content;
+    enum drop_reason reason;
+    if (content->size == 0 || is_control(content)) {
+        return false;
+    }
+    if (content_check(inbound->plane, &inbound->known, opened->session->peer->number,
+                      opened->datagram->reception->tos, inbound->now_ns, content, &reason)) {
+        return true;
+    }
+    content->size = 0;
     return refuse(inbound->plane, opened->session, reason);
 }
 
-/* Narrows the plaintext to the IP packet; false and counted if it may not reach the link. */
-static bool check_packet(struct inbound *inbound, struct opened *opened) {
-    size_t size = packet_ip_length(opened->bytes, opened->size);
-    uint8_t family;
-    if (size == 0) {
-        return drop_inside(inbound, opened, DROP_data_inner);
+static void write_frames(struct inbound *inbound) {
+    struct plane *plane = inbound->plane;
+    struct iovec vectors[JOINED_VECTORS_MAX];
+    for (unsigned i = 0; i < inbound->coalescer.count; i++) {
+        unsigned count;
+        const struct joined_frame *frame = coalesce_finish(&inbound->coalescer, i, vectors, &count);
+        if (!link_write(plane, inbound->queue, vectors, count)) {
+            drop_count(plane, frame->first.owner, DROP_link_write, frame->packets);
+        }
     }
-    const uint8_t *source = packet_source(opened->bytes, &family);
-    if (networks_find(inbound->plane->networks, family, source) != opened->session->peer->number) {
-        return drop_inside(inbound, opened, DROP_data_source);
-    }
-    opened->size = size;
-    return true;
+    coalesce_clear(&inbound->coalescer);
 }
 
-/* Narrows the plaintext to the Ethernet frame, and learns who sent it. */
-static bool check_frame(struct inbound *inbound, struct opened *opened) {
-    size_t prefix = 1;
-    size_t size = opened->size - 1;
-    if (opened->bytes[0] == FRAME_PADDED && opened->size >= FRAME_PADDED_SIZE) {
-        prefix = FRAME_PADDED_SIZE;
-        size = load_le16(opened->bytes + 1);
-    } else if (opened->bytes[0] != FRAME_PREFIX) {
-        return drop_inside(inbound, opened, DROP_data_inner);
+static void deliver(struct inbound *inbound, const struct arrival *arrival) {
+    if (!coalesce_add(&inbound->coalescer, arrival)) {
+        write_frames(inbound);
+        (void)coalesce_add(&inbound->coalescer, arrival);
     }
-    const uint8_t *frame = opened->bytes + prefix;
-    if (size < FRAME_HEADER_SIZE || size > opened->size - prefix ||
-        frame_is_group(frame_source(frame))) {
-        return drop_inside(inbound, opened, DROP_data_inner);
-    }
-    if (mac_table_learn(inbound->plane->macs, frame_source(frame), frame_vlan(frame, size),
-                        opened->session->peer->number, inbound->now_ns) == MAC_REFUSED) {
-        return drop_inside(inbound, opened, DROP_mac_limit);
-    }
-    opened->bytes += prefix;
-    opened->size = size;
-    return true;
-}
-
-/* Is there a packet or frame for the link in it? */
-static bool check_inside(struct inbound *inbound, struct opened *opened) {
-    if (opened->size == 0 || is_control(opened)) {
-        return false;
-    }
-    switch (inbound->plane->link.type) {
-    case WIRE_LINK_TUN:
-        return check_packet(inbound, opened);
-    case WIRE_LINK_TAP:
-        return check_frame(inbound, opened);
-    default:
-        return drop_inside(inbound, opened, DROP_link_write);
-    }
-}
-
-static void deliver(struct inbound *inbound, struct opened *opened) {
-    struct peer *peer = opened->session->peer;
-    counter_add(&peer->counters->rx_packets, 1);
-    counter_add(&peer->counters->rx_bytes, opened->size);
-    coalesce_add(inbound->plane, &inbound->coalescer, peer, opened->bytes, opened->size);
 }
 
 /* Answers to what the run did to the peer, outside its lock. */
@@ -314,56 +291,108 @@ static void follow_up(struct inbound *inbound, const struct run *run, unsigned e
     }
 }
 
-static void finish_run(struct inbound *inbound, struct run *run) {
-    bool is_for_link[BATCH_MAX];
+/* Sums up what the run holds. */
+static void check_run(struct inbound *inbound, struct run *run) {
+    struct peer_counters *counters = run->session->peer->counters;
+    uint64_t packets = 0;
+    uint64_t bytes = 0;
     for (unsigned i = 0; i < run->count; i++) {
-        is_for_link[i] = check_inside(inbound, &run->first[i]);
-        run->has_data |= is_for_link[i];
-        run->bytes += run->first[i].datagram->size;
-        run->is_highest |= run->first[i].is_highest;
+        struct opened *opened = &run->first[i];
+        opened->is_for_link = check_inside(inbound, opened);
+        packets += opened->is_for_link;
+        bytes += opened->is_for_link ? opened->content.size : 0;
+        run->bytes += opened->datagram->size;
+        run->is_highest |= opened->is_highest;
     }
+    run->has_data = packets > 0;
+    if (run->has_data) {
+        counter_add(&counters->rx_packets, packets);
+        counter_add(&counters->rx_bytes, bytes);
+    }
+}
+
+static void finish_run(struct inbound *inbound, struct run *run) {
+    check_run(inbound, run);
     unsigned effects = account_run(inbound, run);
     follow_up(inbound, run, effects);
     for (unsigned i = 0; i < run->count; i++) {
-        struct opened *opened = &run->first[i];
-        if (is_for_link[i]) {
-            deliver(inbound, opened);
-        } else if (is_control(opened)) {
-            control_receive(inbound->plane, inbound->sender, run->session, run->from, opened->bytes,
-                            opened->size, inbound->now_ns);
+        const struct opened *opened = &run->first[i];
+        if (opened->is_for_link) {
+            deliver(inbound, &opened->content);
+        } else if (is_control(&opened->content)) {
+            control_receive(inbound->plane, inbound->sender, run->session, run->from,
+                            opened->content.bytes, opened->content.size, inbound->now_ns);
         }
     }
+}
+
+static bool comes_from(const struct opened *opened, const struct destination *from) {
+    const struct destination *own = &opened->datagram->reception->from;
+    return own == from || memcmp(own, from, sizeof(*own)) == 0;
 }
 
 static void finish_batch(struct inbound *inbound) {
     for (unsigned i = 0; i < inbound->count;) {
         struct opened *first = &inbound->opened[i];
         struct run run = {
-            .session = first->session, .from = &first->datagram->from, .first = first};
+            .session = first->session, .from = &first->datagram->reception->from, .first = first};
         while (i < inbound->count && inbound->opened[i].session == run.session &&
-               memcmp(&inbound->opened[i].datagram->from, run.from, sizeof(*run.from)) == 0) {
+               comes_from(&inbound->opened[i], run.from)) {
             run.count++;
             i++;
         }
         finish_run(inbound, &run);
     }
-    coalesce_flush(inbound->plane, &inbound->coalescer);
-    sender_flush(inbound->sender);
+}
+
+/* Handles the datagrams that were gathered. */
+static void take_batch(struct inbound *inbound) {
+    counter_add(&inbound->plane->counters->rx_datagrams, inbound->datagrams_count);
+    open_batch(inbound);
+    finish_batch(inbound);
+    if (inbound->handshakes_count > 0) {
+        events_handshakes(inbound->plane, inbound->handshakes, inbound->handshakes_count,
+                          inbound->now_ns);
+    }
+    inbound->datagrams_count = 0;
+}
+
+/* Cuts a reception into its datagrams. */
+static void gather(struct inbound *inbound, const struct reception *reception) {
+    size_t at = 0;
+    do {
+        size_t left = reception->size - at;
+        size_t size = left < reception->stride ? left : reception->stride;
+        if (inbound->datagrams_count == RUN_MAX) {
+            take_batch(inbound);
+        }
+        inbound->datagrams[inbound->datagrams_count++] =
+            (struct datagram){reception->bytes + at, size, reception};
+        at += size;
+    } while (at < reception->size);
+}
+
+/* What may be remembered and joined, for one turn: everything may be different in the next. */
+static void begin_turn(struct inbound *inbound) {
+    const struct plane *plane = inbound->plane;
+    inbound->known.peer = COUNTERS_PEER_MAX;
+    inbound->coalescer.joins_tcp = offload_runs(&plane->offloads, OFFLOAD_TUN_VNET);
+    inbound->coalescer.joins_udp = inbound->coalescer.joins_tcp && link_takes_udp_runs(plane);
 }
 
 void inbound_turn(struct worker *worker, uint32_t socket) {
     struct inbound *inbound = worker->state;
-    for (unsigned turn = 0; turn < TURNS_MAX; turn++) {
-        unsigned count = udp_receive(inbound->plane, inbound->receiver, socket);
+    bool is_dry = false;
+    begin_turn(inbound);
+    for (unsigned turn = 0; turn < TURNS_MAX && !is_dry; turn++) {
+        struct receiver *receiver = inbound->receiver;
+        unsigned count = udp_receive(inbound->plane, receiver, socket, &is_dry);
         inbound->now_ns = boottime_ns();
-        open_batch(inbound, count);
-        finish_batch(inbound);
-        if (inbound->handshakes_count > 0) {
-            events_handshakes(inbound->plane, inbound->handshakes, inbound->handshakes_count,
-                              inbound->now_ns);
+        for (unsigned i = 0; i < count; i++) {
+            gather(inbound, &receiver->receptions[i]);
         }
-        if (count < BATCH_MAX) {
-            return;
-        }
+        take_batch(inbound);
+        write_frames(inbound);
+        sender_flush(inbound->sender);
     }
 }

@@ -13,8 +13,17 @@
 
 _Static_assert(WIRE_NAME_SIZE == IFNAMSIZ, "a link's name");
 
-/* What the kernel may leave to us in a frame: nothing yet. */
-#define LINK_OFFLOADS 0ul
+#ifndef TUN_F_USO4 /* headers of Linux before 6.2 lack them */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+/* What the kernel may leave to us in a frame; runs of UDP only since Linux 6.2. */
+#define LINK_OFFLOADS_TCP ((unsigned)(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN))
+#define LINK_OFFLOADS_UDP ((unsigned)(TUN_F_USO4 | TUN_F_USO6))
+
+/* So many bytes read, it is time to send: they shall still be in the cache when they are sealed. */
+#define READ_BYTES 65536u
 
 static bool queue_is_of(int fd, const struct set_link_request *request) {
     struct ifreq known = {0};
@@ -73,11 +82,43 @@ void link_set(struct plane *plane, const struct set_link_request *request, const
     atomic_store(&link->works, true);
     for (unsigned i = 0; i < link->queues; i++) {
         link->fds[i] = fds[i];
-        /* A persistent link remembers the offloads of whoever used it before. */
-        (void)ioctl(fds[i], TUNSETOFFLOAD, LINK_OFFLOADS);
         (void)fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
         worker_watch(&plane->outbound, fds[i], i);
     }
+    link_apply_offloads(plane);
+}
+
+/* 0, or the errno of the refusal. Offloads are the link's: one queue speaks for all. */
+static int try_offloads(const struct link *link, unsigned offloads) {
+    return ioctl(link->fds[0], TUNSETOFFLOAD, (unsigned long)offloads) < 0 ? errno : 0;
+}
+
+void link_apply_offloads(struct plane *plane) {
+    const struct link *link = &plane->link;
+    struct offloads *offloads = &plane->offloads;
+    unsigned granted = 0;
+    if (link->queues == 0) {
+        offload_clear(offloads, OFFLOAD_TUN_VNET);
+    } else if (!offload_is_wanted(offloads, OFFLOAD_TUN_VNET)) {
+        /* A persistent link remembers the offloads of whoever used it before. */
+        (void)try_offloads(link, 0);
+        offload_clear(offloads, OFFLOAD_TUN_VNET);
+    } else {
+        granted = LINK_OFFLOADS_TCP | LINK_OFFLOADS_UDP;
+        int error = try_offloads(link, granted);
+        if (error == EINVAL) {
+            granted = LINK_OFFLOADS_TCP;
+            error = try_offloads(link, granted);
+        }
+        granted = error == 0 ? granted : 0;
+        offload_tried(offloads, OFFLOAD_TUN_VNET, error);
+    }
+    atomic_store(&offloads->link, granted);
+}
+
+bool link_takes_udp_runs(const struct plane *plane) {
+    unsigned granted = atomic_load_explicit(&plane->offloads.link, memory_order_relaxed);
+    return (granted & LINK_OFFLOADS_UDP) == LINK_OFFLOADS_UDP;
 }
 
 void link_close(struct plane *plane) {
@@ -88,6 +129,7 @@ void link_close(struct plane *plane) {
     }
     link->queues = 0;
     link->type = WIRE_LINK_NONE;
+    link_apply_offloads(plane);
     atomic_store(&link->works, false);
 }
 
@@ -103,13 +145,17 @@ static void link_fail(struct plane *plane, int error) {
     events_failed(&plane->events, WIRE_EVENT_LINK_FAILED, error);
 }
 
-unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, unsigned room) {
+unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, unsigned room,
+                   bool *is_dry) {
     struct link *link = &plane->link;
     unsigned count = 0;
+    size_t bytes = 0;
+    *is_dry = true;
     if (queue >= link->queues || !atomic_load(&link->works)) {
         return 0;
     }
-    while (count < room) {
+    *is_dry = false;
+    while (count < room && bytes < READ_BYTES) {
         struct frame *frame = &frames[count];
         struct iovec parts[2] = {
             {&frame->header, sizeof(frame->header)},
@@ -123,6 +169,7 @@ unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, un
             if (errno != EAGAIN) {
                 link_fail(plane, errno);
             }
+            *is_dry = true;
             break;
         }
         if ((size_t)got < sizeof(frame->header)) {
@@ -130,6 +177,7 @@ unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, un
             continue;
         }
         frame->size = (size_t)got - sizeof(frame->header);
+        bytes += frame->size;
         count++;
     }
     if (count > 0) {
@@ -138,14 +186,14 @@ unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, un
     return count;
 }
 
-bool link_write(struct plane *plane, const uint8_t *bytes, size_t size) {
+bool link_write(struct plane *plane, unsigned queue, const struct iovec *vectors, unsigned count) {
     struct link *link = &plane->link;
     if (link->queues == 0 || !atomic_load(&link->works)) {
         return false;
     }
     ssize_t put;
     do {
-        put = write(link->fds[0], bytes, size);
+        put = writev(link->fds[queue % link->queues], vectors, (int)count);
     } while (put < 0 && errno == EINTR);
     if (put >= 0) {
         counter_add(&plane->counters->link_tx_packets, 1);

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <linux/virtio_net.h>
 
@@ -52,10 +53,18 @@ enum wire_error link_check(const struct link *present, const struct set_link_req
 void link_set(struct plane *plane, const struct set_link_request *request, const int *fds);
 void link_close(struct plane *plane);
 
-/* Reads frames until the queue is dry or `room` is full; says how many. */
-unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, unsigned room);
+/* Tells the kernel which offloads shall run. */
+void link_apply_offloads(struct plane *plane);
 
-/* Writes a virtio_net_hdr and the frame behind it, contiguous in memory. */
-bool link_write(struct plane *plane, const uint8_t *bytes, size_t size);
+/* Does the link take joined UDP datagrams? */
+bool link_takes_udp_runs(const struct plane *plane);
+
+/* Reads frames until the queue is dry, `room` is full or enough bytes are there to be worked on;
+ * says how many. *is_dry: nothing was left behind. */
+unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, unsigned room,
+                   bool *is_dry);
+
+/* Writes a frame, whose virtio_net_hdr is the first of the vectors, to one of the queues. */
+bool link_write(struct plane *plane, unsigned queue, const struct iovec *vectors, unsigned count);
 
 #endif

@@ -15,11 +15,17 @@ enum wire_error handle_inventory(struct request *request) {
                                     .queues = (uint16_t)plane->link.queues,
                                     .peer_count = plane->peers.count,
                                     .session_count = (uint32_t)plane->sessions.count,
-                                    .socket_count = plane->sockets.count};
+                                    .socket_count = plane->sockets.count,
+                                    .offloads = atomic_load(&plane->offloads.wanted),
+                                    .active_offloads = atomic_load(&plane->offloads.active),
+                                    .link_offloads = atomic_load(&plane->offloads.link)};
     if (plane->link.type != WIRE_LINK_NONE) {
         reply.mtu = plane->link.mtu;
         reply.padding_mtu = plane->link.padding_mtu;
         memcpy(reply.link_name, plane->link.name, sizeof(reply.link_name));
+    }
+    for (unsigned i = 0; i < WIRE_OFFLOADS_COUNT; i++) {
+        reply.offload_errors[i] = (uint32_t)atomic_load(&plane->offloads.errors[i]);
     }
     for (unsigned i = 0; i < plane->sockets.count; i++) {
         reply.sockets[i] = plane->sockets.list[i].bound;
@@ -66,7 +72,8 @@ static enum wire_error page_end(struct page *page, uint32_t next_cursor) {
 static void add_peer(struct page *page, const struct plane *plane, struct peer *peer) {
     struct listed_peer entry = {.peer = peer->number,
                                 .network_count =
-                                    (uint32_t)networks_count(plane->networks, peer->number)};
+                                    (uint32_t)networks_count(plane->networks, peer->number),
+                                .mtu = atomic_load(&peer->mtu)};
     memcpy(entry.public_key, peer->public_key, sizeof(entry.public_key));
     pthread_mutex_lock(&peer->lock);
     entry.endpoint = peer->path.now.to;

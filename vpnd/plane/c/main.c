@@ -225,6 +225,7 @@ static int open_program(struct program *program, const struct options *options) 
     struct plane *plane = &program->plane;
     int error = open_signals(program);
     plane->started_at_ns = boottime_ns();
+    atomic_store(&plane->offloads.wanted, OFFLOAD_ALL);
     plane->aead = aead_choose(options->aead);
     if (plane->aead == NULL) {
         return fail(options->aead == NULL ? "no AEAD back end" : options->aead, -EOPNOTSUPP);

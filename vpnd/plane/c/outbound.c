@@ -29,6 +29,7 @@ struct outbound {
     struct sender *sender;
     uint8_t *buffers;
     struct frame frames[BATCH_MAX];
+    struct cut cuts[BATCH_MAX]; /* of the frames */
     struct chosen chosen[RUN_MAX];
     unsigned count;
     uint64_t now_ns;
@@ -99,9 +100,14 @@ static bool is_reachable(struct peer *peer) {
     return is_there;
 }
 
-static void choose_everybody(struct outbound *outbound, const struct message *message) {
+/* One message for many is sent before the next: they share its bytes, which may be cut on only
+ * then, and the same checksum must do for all. */
+static void choose_everybody(struct outbound *outbound, struct message *message) {
     struct peers *peers = &outbound->plane->peers;
     bool is_sent = false;
+    send_chosen(outbound);
+    message_finish(message);
+    message_complete(message);
     for (uint32_t i = 0; i < peers->count; i++) {
         if (is_reachable(peers->list[i])) {
             choose(outbound, peers->list[i], message);
@@ -111,87 +117,94 @@ static void choose_everybody(struct outbound *outbound, const struct message *me
     if (!is_sent) {
         drop_count(outbound->plane, NULL, DROP_no_peer, 1);
     }
-}
-
-static void choose_for_frame(struct outbound *outbound, const struct message *message) {
-    struct plane *plane = outbound->plane;
-    const uint8_t *frame = message->bytes + 1;
-    uint32_t number = MAC_NONE;
-    if (!frame_is_group(frame_destination(frame))) {
-        number = mac_table_find(plane->macs, frame_destination(frame),
-                                frame_vlan(frame, message->size - 1), outbound->now_ns);
-    }
-    struct peer *peer = peer_find(&plane->peers, number);
-    if (peer != NULL) {
-        choose(outbound, peer, message);
-    } else {
-        choose_everybody(outbound, message);
-    }
+    send_chosen(outbound);
 }
 
 /* Tells the sender of an IP packet at once what it would otherwise learn by a timeout. */
-static void answer_unreachable(struct outbound *outbound, const struct message *message) {
+static void answer_unreachable(struct outbound *outbound, const uint8_t *packet, size_t size) {
     struct virtio_net_hdr header = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
-    uint8_t answer[sizeof(header) + ICMP_ANSWER_MAX];
+    uint8_t answer[ICMP_ANSWER_MAX];
     uint64_t now_ns = outbound->now_ns;
     if (outbound->answered_ns > now_ns + ANSWERS_AT_ONCE * ANSWER_INTERVAL_NS) {
         return;
     }
-    size_t size = icmp_unreachable(message->bytes, message->size, answer + sizeof(header));
-    if (size == 0) {
+    size_t answer_size = icmp_unreachable(packet, size, answer);
+    if (answer_size == 0) {
         return;
     }
     if (outbound->answered_ns < now_ns) {
         outbound->answered_ns = now_ns;
     }
     outbound->answered_ns += ANSWER_INTERVAL_NS;
-    memcpy(answer, &header, sizeof(header));
-    (void)link_write(outbound->plane, answer, sizeof(header) + size);
+    struct iovec vectors[2] = {{&header, sizeof(header)}, {answer, answer_size}};
+    (void)link_write(outbound->plane, 0, vectors, 2);
 }
 
-static void choose_for_packet(struct outbound *outbound, const struct message *message) {
+/* The peer that the frame is for; NULL: all of them. */
+static struct peer *peer_for_frame(struct outbound *outbound, const uint8_t *frame, size_t size) {
+    struct plane *plane = outbound->plane;
+    if (plane->peers.count == 1 && is_reachable(plane->peers.list[0])) {
+        return plane->peers.list[0];
+    }
+    if (frame_is_group(frame_destination(frame))) {
+        return NULL;
+    }
+    uint32_t number = mac_table_find(plane->macs, frame_destination(frame), frame_vlan(frame, size),
+                                     outbound->now_ns);
+    return peer_find(&plane->peers, number);
+}
+
+static void take_ethernet(struct outbound *outbound, struct cut *cut) {
+    struct peer *peer = peer_for_frame(outbound, cut->bytes, cut->size);
+    struct message message;
+    while (segment_next(cut, &message)) {
+        if (peer != NULL) {
+            choose(outbound, peer, &message);
+        } else {
+            choose_everybody(outbound, &message);
+        }
+    }
+}
+
+static void take_packet(struct outbound *outbound, struct cut *cut) {
     struct plane *plane = outbound->plane;
     uint8_t family;
-    const uint8_t *destination = packet_destination(message->bytes, &family);
+    const uint8_t *destination = packet_destination(cut->bytes, &family);
     struct peer *peer =
         peer_find(&plane->peers, networks_find(plane->networks, family, destination));
+    struct message message;
     if (peer == NULL) {
         drop_count(plane, NULL, DROP_no_peer, 1);
-        answer_unreachable(outbound, message);
-    } else {
-        choose(outbound, peer, message);
+        answer_unreachable(outbound, cut->bytes, cut->size);
+        return;
+    }
+    while (segment_next(cut, &message)) {
+        choose(outbound, peer, &message);
     }
 }
 
-static void take_frame(struct outbound *outbound, const struct frame *frame) {
+static void take_frame(struct outbound *outbound, const struct frame *frame, struct cut *cut) {
     struct plane *plane = outbound->plane;
-    struct message messages[BATCH_MAX];
     enum drop_reason reason;
-    unsigned count = segment_frame(&plane->link, frame, messages, BATCH_MAX, &reason);
-    if (count == 0) {
+    if (!segment_begin(&plane->link, frame, cut, &reason)) {
         drop_count(plane, NULL, reason, 1);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        if (messages[i].kind == MESSAGE_FRAME) {
-            choose_for_frame(outbound, &messages[i]);
-        } else {
-            choose_for_packet(outbound, &messages[i]);
-        }
+    } else if (cut->kind == MESSAGE_FRAME) {
+        take_ethernet(outbound, cut);
+    } else {
+        take_packet(outbound, cut);
     }
 }
 
 void outbound_turn(struct worker *worker, uint32_t queue) {
     struct outbound *outbound = worker->state;
-    for (unsigned turn = 0; turn < TURNS_MAX; turn++) {
-        unsigned count = link_read(outbound->plane, queue, outbound->frames, BATCH_MAX);
+    bool is_dry = false;
+    for (unsigned turn = 0; turn < TURNS_MAX && !is_dry; turn++) {
+        unsigned count = link_read(outbound->plane, queue, outbound->frames, BATCH_MAX, &is_dry);
         outbound->now_ns = boottime_ns();
         for (unsigned i = 0; i < count; i++) {
-            take_frame(outbound, &outbound->frames[i]);
+            take_frame(outbound, &outbound->frames[i], &outbound->cuts[i]);
         }
         send_chosen(outbound);
         sender_flush(outbound->sender);
-        if (count < BATCH_MAX) {
-            return;
-        }
     }
 }

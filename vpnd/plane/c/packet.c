@@ -1,6 +1,7 @@
 #include "packet.h"
 
 #include "bytes.h"
+#include "transport.h"
 
 enum {
     IPV4_HEADER_MIN = 20,
@@ -14,12 +15,8 @@ enum {
     IPV6_LENGTH_AT = 4,
     IPV6_NEXT_AT = 6,
     IPV6_HOPS_AT = 7,
-    PROTOCOL_TCP = 6,
-    PROTOCOL_UDP = 17,
     TCP_HEADER_MIN = 20,
-    TCP_CHECKSUM_AT = 16,
     UDP_HEADER = 8,
-    UDP_CHECKSUM_AT = 6,
     MAC_SIZE = 6,
     TAG_SIZE = 4,
     ETHER_TYPE_AT = 12,
@@ -93,9 +90,9 @@ bool packet_checksum_place(const uint8_t *packet, size_t size, uint16_t *start, 
         header = (packet[0] & 0x0fu) * 4u;
         protocol = packet[IPV4_PROTOCOL_AT];
     }
-    if (protocol == PROTOCOL_TCP && length - header >= TCP_HEADER_MIN) {
+    if (protocol == TRANSPORT_TCP && length - header >= TCP_HEADER_MIN) {
         *offset = TCP_CHECKSUM_AT;
-    } else if (protocol == PROTOCOL_UDP && length - header >= UDP_HEADER) {
+    } else if (protocol == TRANSPORT_UDP && length - header >= UDP_HEADER) {
         *offset = UDP_CHECKSUM_AT;
     } else {
         return false;
@@ -106,7 +103,7 @@ bool packet_checksum_place(const uint8_t *packet, size_t size, uint16_t *start, 
 
 bool packet_is_udp_with(const uint8_t *packet, size_t size, uint32_t first, uint8_t *hops) {
     bool is_ipv4 = size > 0 && packet[0] >> 4 == PACKET_IPV4;
-    if (size < IPV6_HEADER || packet[is_ipv4 ? IPV4_PROTOCOL_AT : IPV6_NEXT_AT] != PROTOCOL_UDP ||
+    if (size < IPV6_HEADER || packet[is_ipv4 ? IPV4_PROTOCOL_AT : IPV6_NEXT_AT] != TRANSPORT_UDP ||
         packet_ip_length(packet, size) == 0) {
         return false;
     }
@@ -121,25 +118,34 @@ bool packet_is_udp_with(const uint8_t *packet, size_t size, uint32_t first, uint
     return true;
 }
 
+/* Words of the machine's own order: the sum's bytes come out swapped, RFC 1071 section 2 B. */
 uint16_t checksum_add(uint16_t sum, const uint8_t *bytes, size_t size) {
-    uint64_t wide = sum;
-    while (size >= 4) {
-        wide += load_be32(bytes);
-        bytes += 4;
-        size -= 4;
+    uint64_t wide = 0;
+    while (size >= 8) {
+        uint64_t word = load_le64(bytes);
+        wide += word;
+        wide += wide < word; /* the carry comes round */
+        bytes += 8;
+        size -= 8;
     }
-    if (size >= 2) {
-        wide += load_be16(bytes);
-        bytes += 2;
-        size -= 2;
+    uint64_t rest = 0;
+    for (size_t i = 0; i < size; i++) {
+        rest |= (uint64_t)bytes[i] << 8 * i;
     }
-    if (size == 1) {
-        wide += (uint64_t)bytes[0] << 8;
-    }
+    wide += rest;
+    wide += wide < rest;
     while (wide >> 16 != 0) {
         wide = (wide & 0xffff) + (wide >> 16);
     }
-    return (uint16_t)wide;
+    uint32_t swapped = (uint32_t)((wide & 0xff) << 8 | wide >> 8) + sum;
+    return (uint16_t)((swapped & 0xffff) + (swapped >> 16));
+}
+
+void checksum_replace(uint8_t *field, uint16_t old, uint16_t new) {
+    uint32_t sum = (uint32_t)(uint16_t)~load_be16(field) + (uint16_t)~old + new;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    store_be16(field, (uint16_t)~sum);
 }
 
 bool packet_complete_checksum(uint8_t *packet, size_t size, size_t start, size_t offset) {

@@ -47,6 +47,10 @@ bool packet_complete_checksum(uint8_t *packet, size_t size, size_t start, size_t
  * not complemented. */
 uint16_t checksum_add(uint16_t sum, const uint8_t *bytes, size_t size);
 
+/* Carries the change of one 16-bit word into a checksum field that covers it, RFC 1624: a wrong
+ * sum stays wrong. */
+void checksum_replace(uint8_t *field, uint16_t old, uint16_t new);
+
 /* Bytes the plaintext shall have after padding. Never below `plaintext`; a plaintext of 0 (a
  * keepalive) or one above `mtu` stays as it is; the others never grow beyond `mtu`. */
 size_t padded_length(size_t plaintext, enum padding_mode mode, size_t mtu);

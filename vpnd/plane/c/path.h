@@ -28,7 +28,8 @@ struct destination {
     struct wire_endpoint to;
     struct source from;
     uint8_t hops; /* how far; 0: the kernel's own measure */
-    uint8_t zero[7];
+    uint8_t tos;  /* DSCP and ECN of the outer header */
+    uint8_t zero[6];
 };
 
 /* Guarded by its peer's lock. */

@@ -34,7 +34,9 @@ struct peer {
     uint32_t place; /* in peers.list */
     uint8_t public_key[32];
     struct peer_counters *counters;
-    atomic_bool forget_source; /* the kernel refused our address on the path */
+    atomic_bool forget_source;        /* the kernel refused our address on the path */
+    _Atomic(uint64_t) gso_refused_ns; /* when the path refused UDP_SEGMENT; 0: it does not */
+    atomic_uint mtu; /* of inner packets, as far as the path carries them; 0: the link's */
 
     pthread_mutex_t lock;
     struct session *current;

@@ -23,8 +23,10 @@
 #include "gate.h"
 #include "link.h"
 #include "mac_table.h"
+#include "marking.h"
 #include "memory.h"
 #include "networks.h"
+#include "offload.h"
 #include "packet.h"
 #include "path.h"
 #include "peers.h"
@@ -65,9 +67,14 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs go onto the w
 #define DATA_TYPE         0x0cu
 #define DATA_HEADER_SIZE  16u
 #define DATA_OVERHEAD     (DATA_HEADER_SIZE + AEAD_TAG_SIZE)
+#define PACKET_PARTIAL    0x10u /* in an IP packet's first byte: its checksum is partial */
 #define FRAME_PREFIX      0x10u /* an Ethernet frame follows */
+#define FRAME_PARTIAL     0x11u /* the same, its packet's checksum is partial */
 #define FRAME_PADDED      0x12u /* a length and a frame follow, then zeros */
 #define FRAME_PADDED_SIZE 3u    /* 0x12 and the length */
+#define FEATURE_CSUM      4u    /* of a session: the peer takes partial checksums */
+
+#define WORKERS_MAX 32u /* per direction */
 
 #define STAGED_PACKETS_MAX 128u
 #define STAGED_BYTES_MAX   (1u << 20)
@@ -89,6 +96,7 @@ struct plane {
     struct networks *networks;
     struct link link;
     struct sockets sockets;
+    struct offloads offloads;
 
     struct mac_table *macs; /* has its own lock */
     struct events events;

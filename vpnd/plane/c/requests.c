@@ -58,10 +58,15 @@ static enum wire_error handle_set_options(struct request *request) {
     struct set_options_request options;
     memcpy(&options, request->body, sizeof(options));
     if (options.mac_limit == 0 || options.mac_limit > MAC_LIMIT_MAX || options.mac_age_s == 0 ||
-        options.mac_age_s > MAC_AGE_MAX_S) {
+        options.mac_age_s > MAC_AGE_MAX_S || options.offloads > OFFLOAD_ALL || options.zero != 0) {
         return WIRE_ERROR_bad_value;
     }
     mac_table_set_limits(request->plane->macs, options.mac_limit, options.mac_age_s);
+    pthread_rwlock_wrlock(&request->plane->tables);
+    atomic_store(&request->plane->offloads.wanted, options.offloads);
+    link_apply_offloads(request->plane);
+    sockets_apply_offloads(request->plane);
+    pthread_rwlock_unlock(&request->plane->tables);
     return 0;
 }
 
@@ -104,7 +109,7 @@ static enum wire_error handle_set_sockets(struct request *request) {
     struct set_sockets_request wanted;
     struct udp_socket list[WIRE_SOCKETS_MAX];
     memcpy(&wanted, request->body, sizeof(wanted));
-    if (wanted.zero != 0 || wanted.count > WIRE_SOCKETS_MAX) {
+    if (wanted.workers > WORKERS_MAX || wanted.count > WIRE_SOCKETS_MAX) {
         return WIRE_ERROR_bad_value;
     }
     if (wanted.count != request->fd_count) {
@@ -217,6 +222,20 @@ static enum wire_error handle_remove_peer(struct request *request) {
     pthread_rwlock_wrlock(&plane->tables);
     peer_free(plane, peer);
     pthread_rwlock_unlock(&plane->tables);
+    return 0;
+}
+
+static enum wire_error handle_set_peer_mtu(struct request *request) {
+    struct set_peer_mtu_request wanted;
+    memcpy(&wanted, request->body, sizeof(wanted));
+    if (wanted.mtu != 0 && (wanted.mtu < LINK_MTU_MIN || wanted.mtu > LINK_MTU_MAX)) {
+        return WIRE_ERROR_bad_value;
+    }
+    struct peer *peer = request_peer(request, wanted.peer);
+    if (peer == NULL) {
+        return WIRE_ERROR_no_such_peer;
+    }
+    atomic_store(&peer->mtu, wanted.mtu);
     return 0;
 }
 
@@ -343,6 +362,7 @@ static const struct request_kind kinds[] = {
     [WIRE_SET_OPTIONS] = {handle_set_options, sizeof(struct set_options_request), false, false},
     [WIRE_STOP] = {handle_stop, 0, false, false},
     [WIRE_SET_GATE] = {handle_set_gate, sizeof(struct set_gate_request), false, false},
+    [WIRE_SET_PEER_MTU] = {handle_set_peer_mtu, sizeof(struct set_peer_mtu_request), false, false},
 };
 
 enum wire_error request_handle(struct request *request, uint16_t type) {

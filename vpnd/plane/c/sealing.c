@@ -61,26 +61,44 @@ static void seal(struct plane *plane, struct session *session, uint64_t counter,
                       body + size);
 }
 
+/* The far plane takes a partial checksum where that was agreed, and where there is a way to say
+ * so: a padded frame has none. */
+static void settle_checksum(const struct session *session, struct message *message) {
+    const struct session_record *record = session->record;
+    if (!message->is_partial) {
+        return;
+    }
+    if ((record->features & FEATURE_CSUM) == 0 ||
+        (message->kind == MESSAGE_FRAME && record->padding != PADDING_NONE)) {
+        message_complete(message);
+    }
+}
+
 static unsigned put_all(struct plane *plane, struct sender *sender, struct peer *peer,
-                        const struct ticket *ticket, const struct message *messages,
-                        unsigned count) {
+                        const struct ticket *ticket, struct message *messages, unsigned count) {
     struct session *session = ticket->session;
     unsigned put = 0;
     pthread_mutex_lock(&session->send_lock);
     for (unsigned i = 0; i < count; i++) {
-        size_t size = plaintext_size(plane, session, &messages[i]);
+        struct message *message = &messages[i];
+        size_t size = plaintext_size(plane, session, message);
         struct destination to = ticket->to;
         uint8_t *out = NULL;
+        message_finish(message);
+        settle_checksum(session, message);
+        to.tos = message_tos(message);
         if (size + DATA_OVERHEAD > DATAGRAM_MAX) {
             drop_count(plane, peer, DROP_link_too_large, 1);
-        } else if (!message_may_travel(&messages[i], &to.hops)) {
+        } else if (!message_may_travel(message, &to.hops)) {
             drop_count(plane, peer, DROP_link_loop, 1);
         } else {
-            out = sender_put(sender, &to, size + DATA_OVERHEAD, peer,
-                             message_inner_size(&messages[i]));
+            out = sender_put(sender, &to, size + DATA_OVERHEAD, peer, message_inner_size(message));
         }
         if (out != NULL) {
-            seal(plane, session, ticket->counter + i, &messages[i], size, out);
+            if (message->is_partial) {
+                message_mark_partial(message);
+            }
+            seal(plane, session, ticket->counter + i, message, size, out);
             put++;
         }
     }
@@ -144,6 +162,7 @@ static bool prepare(struct plane *plane, struct peer *peer, struct message *mess
     /* Behind what still waits: whoever made the session current is about to send that first. */
     if (session == NULL || peer->staged_count > 0) {
         for (unsigned i = 0; i < *count; i++) {
+            message_finish(&messages[i]);
             peer_stage(plane, peer, &messages[i], now_ns);
         }
         return false;
@@ -185,7 +204,10 @@ bool send_staged(struct plane *plane, struct sender *sender, struct peer *peer, 
     if (peer->staged_count > 0 && peer_current(plane, peer, peer->staged_count, now_ns) != NULL) {
         struct staged_packet *packets = peer_unstage(plane, peer);
         for (struct staged_packet *packet = packets; packet != NULL; packet = packet->next) {
-            messages[count++] = (struct message){packet->bytes, packet->size, packet->kind};
+            messages[count++] = (struct message){.bytes = packet->bytes,
+                                                 .size = packet->size,
+                                                 .kind = packet->kind,
+                                                 .is_partial = packet->is_partial};
         }
         is_ready = prepare(plane, peer, messages, &count, now_ns, &ticket);
         if (is_ready) {
@@ -239,8 +261,13 @@ static enum send_result prepare_control(struct plane *plane, struct peer *peer,
 enum send_result send_control(struct plane *plane, struct sender *sender, struct peer *peer,
                               struct session *session, const struct destination *to,
                               const uint8_t *bytes, size_t size, uint64_t now_ns) {
-    struct message message = {bytes, size, MESSAGE_CONTROL};
+    uint8_t copy[WIRE_DATAGRAM_MAX];
+    struct message message = {.bytes = copy, .size = size, .kind = MESSAGE_CONTROL};
     struct ticket ticket;
+    if (size > sizeof(copy)) {
+        return SEND_NO_SESSION;
+    }
+    memcpy(copy, bytes, size);
     pthread_mutex_lock(&peer->lock);
     enum send_result result = prepare_control(plane, peer, session, to, &message, now_ns, &ticket);
     pthread_mutex_unlock(&peer->lock);

@@ -4,8 +4,261 @@
 
 #define VLAN_TAG_SIZE 4u
 
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* headers of Linux before 6.2 lack it */
+#endif
+
 #define HOPS_FIRST        64u /* what the kernel gives a datagram that is told nothing */
 #define HOPS_PER_WRAPPING 16u /* leaves 16 to the innermost of four tunnels in each other */
+
+enum {
+    IPV4_LENGTH_AT = 2,
+    IPV4_IDENTITY_AT = 4,
+    IPV6_LENGTH_AT = 4,
+    IPV6_HEADER = 40,
+};
+
+/* ---- what the kernel hands over ---- */
+
+static bool refuse(enum drop_reason *reason, enum drop_reason why) {
+    *reason = why;
+    return false;
+}
+
+/* Where the IP packet begins in the frame; false if the frame is none of the link's. */
+static bool find_network(const struct link *link, const struct frame *frame, struct cut *cut,
+                         enum drop_reason *reason) {
+    cut->network_at = 0;
+    if (link->type != WIRE_LINK_TAP) {
+        cut->kind = MESSAGE_PACKET;
+        cut->size = packet_ip_length(frame->bytes, frame->size);
+        return cut->size != 0 || refuse(reason, DROP_link_not_ip);
+    }
+    if (frame->size < FRAME_HEADER_SIZE) {
+        return refuse(reason, DROP_link_not_frame);
+    }
+    uint16_t ether_type;
+    cut->kind = MESSAGE_FRAME;
+    cut->size = frame->size;
+    cut->network_at = frame_payload(frame->bytes, frame->size, &ether_type);
+    return true;
+}
+
+/* Is what goes out in one datagram within the link's MTU? */
+static bool fits(const struct link *link, const struct cut *cut, size_t size) {
+    size_t around = cut->kind == MESSAGE_FRAME ? FRAME_HEADER_SIZE + VLAN_TAG_SIZE : 0;
+    return size <= link->mtu + around;
+}
+
+/* The kernel left a checksum to us: we leave it to the far kernel where the protocol has a way to
+ * say so, and complete it where it has none. */
+static bool take_checksum(const struct frame *frame, struct cut *cut, enum drop_reason *reason) {
+    size_t start = frame->header.csum_start;
+    size_t offset = frame->header.csum_offset;
+    const uint8_t *packet = cut->bytes + cut->network_at;
+    struct transport found;
+    if (cut->network_at <= start && (cut->kind == MESSAGE_PACKET || cut->network_at > 0) &&
+        transport_find(packet, packet_ip_length(packet, cut->size - cut->network_at), &found) &&
+        cut->network_at + found.at == start &&
+        found.checksum_at == start - cut->network_at + offset) {
+        cut->is_partial = true;
+        return true;
+    }
+    return packet_complete_checksum(cut->bytes, cut->size, start, offset) ||
+           refuse(reason, DROP_link_offload);
+}
+
+static bool begin_whole(const struct link *link, const struct frame *frame, struct cut *cut,
+                        enum drop_reason *reason) {
+    if (!fits(link, cut, cut->size)) {
+        return refuse(reason, DROP_link_too_large);
+    }
+    return (frame->header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0 ||
+           take_checksum(frame, cut, reason);
+}
+
+static uint8_t protocol_of(uint8_t gso_type) {
+    switch (gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN) {
+    case VIRTIO_NET_HDR_GSO_TCPV4:
+    case VIRTIO_NET_HDR_GSO_TCPV6:
+        return TRANSPORT_TCP;
+    case VIRTIO_NET_HDR_GSO_UDP_L4:
+        return TRANSPORT_UDP;
+    default:
+        return 0;
+    }
+}
+
+/* A frame of several segments always has a partial checksum, whose start is the transport header.
+ */
+static bool begin_cut(const struct link *link, const struct frame *frame, struct cut *cut,
+                      enum drop_reason *reason) {
+    uint8_t protocol = protocol_of(frame->header.gso_type);
+    const uint8_t *packet = cut->bytes + cut->network_at;
+    size_t length = packet_ip_length(packet, cut->size - cut->network_at);
+    size_t start = frame->header.csum_start;
+    struct transport direct;
+    if ((frame->header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0 || frame->header.gso_size == 0 ||
+        length == 0 || start < cut->network_at ||
+        !transport_at(packet, length, protocol, start - cut->network_at, &cut->transport)) {
+        return refuse(reason, DROP_link_offload);
+    }
+    cut->size = cut->network_at + length;
+    cut->header_size = cut->network_at + cut->transport.payload_at;
+    cut->piece_size = frame->header.gso_size;
+    if (cut->header_size > CUT_HEADER_MAX || cut->header_size == cut->size) {
+        return refuse(reason, DROP_link_offload);
+    }
+    if (!fits(link, cut, cut->header_size + cut->piece_size)) {
+        return refuse(reason, DROP_link_too_large);
+    }
+    memcpy(cut->header, cut->bytes, cut->header_size);
+    cut->pseudo_sum = transport_pseudo_sum(packet, protocol, 0);
+    cut->is_partial = transport_find(packet, length, &direct) && direct.at == cut->transport.at;
+    return true;
+}
+
+bool segment_begin(const struct link *link, const struct frame *frame, struct cut *cut,
+                   enum drop_reason *reason) {
+    cut->bytes = frame->bytes;
+    cut->is_partial = false;
+    cut->piece_size = 0;
+    cut->taken = 0;
+    if (!find_network(link, frame, cut, reason)) {
+        return false;
+    }
+    return frame->header.gso_type == VIRTIO_NET_HDR_GSO_NONE ? begin_whole(link, frame, cut, reason)
+                                                             : begin_cut(link, frame, cut, reason);
+}
+
+/* ---- the pieces ---- */
+
+static bool take_whole(struct cut *cut, struct message *message) {
+    if (cut->taken > 0) {
+        return false;
+    }
+    size_t prefix = cut->kind == MESSAGE_FRAME;
+    *message = (struct message){.bytes = cut->bytes - prefix,
+                                .size = cut->size + prefix,
+                                .kind = cut->kind,
+                                .is_partial = cut->is_partial};
+    cut->taken = cut->size;
+    return true;
+}
+
+bool segment_next(struct cut *cut, struct message *message) {
+    if (cut->piece_size == 0) {
+        return take_whole(cut, message);
+    }
+    size_t left = cut->size - cut->header_size - cut->taken;
+    if (left == 0) {
+        return false;
+    }
+    size_t prefix = cut->kind == MESSAGE_FRAME;
+    size_t payload = left < cut->piece_size ? left : cut->piece_size;
+    *message = (struct message){.bytes = cut->bytes + cut->taken - prefix,
+                                .size = prefix + cut->header_size + payload,
+                                .kind = cut->kind,
+                                .is_partial = cut->is_partial,
+                                .cut = cut,
+                                .cut_at = cut->taken};
+    cut->taken += payload;
+    return true;
+}
+
+static void write_network(uint8_t *packet, size_t length, size_t index) {
+    if (packet[0] >> 4 == PACKET_IPV4) {
+        uint16_t identity = (uint16_t)(load_be16(packet + IPV4_IDENTITY_AT) + index);
+        store_be16(packet + IPV4_LENGTH_AT, (uint16_t)length);
+        store_be16(packet + IPV4_IDENTITY_AT, identity);
+        ipv4_write_checksum(packet, (packet[0] & 0x0fu) * 4u);
+    } else {
+        store_be16(packet + IPV6_LENGTH_AT, (uint16_t)(length - IPV6_HEADER));
+    }
+}
+
+static void write_tcp(uint8_t *tcp, size_t at, bool is_last) {
+    store_be32(tcp + TCP_SEQUENCE_AT, load_be32(tcp + TCP_SEQUENCE_AT) + (uint32_t)at);
+    if (!is_last) {
+        tcp[TCP_FLAGS_AT] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
+    }
+    if (at > 0) {
+        tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_CWR;
+    }
+}
+
+void message_finish(struct message *message) {
+    const struct cut *cut = message->cut;
+    if (message->kind == MESSAGE_FRAME) {
+        message->bytes[0] = FRAME_PREFIX;
+    }
+    if (cut == NULL) {
+        return;
+    }
+    const struct transport *transport = &cut->transport;
+    uint8_t *frame = message->bytes + (message->kind == MESSAGE_FRAME);
+    uint8_t *packet = frame + cut->network_at;
+    size_t length = message->size - (size_t)(packet - message->bytes);
+    size_t payload = length - transport->payload_at;
+    uint8_t sum[2];
+    memcpy(frame, cut->header, cut->header_size);
+    write_network(packet, length, message->cut_at / cut->piece_size);
+    if (transport->protocol == TRANSPORT_TCP) {
+        bool is_last = message->cut_at + payload == cut->size - cut->header_size;
+        write_tcp(packet + transport->at, message->cut_at, is_last);
+    } else {
+        store_be16(packet + transport->at + UDP_LENGTH_AT, (uint16_t)(length - transport->at));
+    }
+    store_be16(sum, (uint16_t)(length - transport->at));
+    store_be16(packet + transport->checksum_at, checksum_add(cut->pseudo_sum, sum, sizeof(sum)));
+    message->cut = NULL;
+    if (!message->is_partial) {
+        (void)packet_complete_checksum(packet, length, transport->at,
+                                       (size_t)(transport->checksum_at - transport->at));
+    }
+}
+
+/* ---- messages ---- */
+
+static uint8_t *packet_of(const struct message *message, size_t *size) {
+    if (message->kind == MESSAGE_PACKET) {
+        *size = message->size;
+        return message->bytes;
+    }
+    uint16_t ether_type;
+    uint8_t *frame = message->bytes + 1;
+    size_t payload =
+        message->kind == MESSAGE_FRAME ? frame_payload(frame, message->size - 1, &ether_type) : 0;
+    *size = payload == 0 ? 0 : message->size - 1 - payload;
+    return frame + payload;
+}
+
+const uint8_t *message_packet(const struct message *message, size_t *size) {
+    return packet_of(message, size);
+}
+
+void message_complete(struct message *message) {
+    if (!message->is_partial) {
+        return;
+    }
+    size_t size;
+    uint8_t *packet = packet_of(message, &size);
+    struct transport found;
+    size = packet_ip_length(packet, size);
+    if (transport_find(packet, size, &found)) {
+        (void)packet_complete_checksum(packet, size, found.at,
+                                       (size_t)(found.checksum_at - found.at));
+    }
+    message->is_partial = false;
+}
+
+void message_mark_partial(struct message *message) {
+    if (message->kind == MESSAGE_FRAME) {
+        message->bytes[0] = FRAME_PARTIAL;
+    } else {
+        message->bytes[0] |= PACKET_PARTIAL;
+    }
+}
 
 size_t message_inner_size(const struct message *message) {
     switch (message->kind) {
@@ -19,18 +272,10 @@ size_t message_inner_size(const struct message *message) {
     return 0;
 }
 
-/* Where the IP packet of a message begins, if there may be one. */
-static const uint8_t *message_packet(const struct message *message, size_t *size) {
-    if (message->kind == MESSAGE_PACKET) {
-        *size = message->size;
-        return message->bytes;
-    }
-    uint16_t ether_type;
-    const uint8_t *frame = message->bytes + 1;
-    size_t payload =
-        message->kind == MESSAGE_FRAME ? frame_payload(frame, message->size - 1, &ether_type) : 0;
-    *size = payload == 0 ? 0 : message->size - 1 - payload;
-    return frame + payload;
+uint8_t message_tos(const struct message *message) {
+    size_t size;
+    const uint8_t *packet = message_packet(message, &size);
+    return message->kind == MESSAGE_CONTROL ? 0 : marking_of(packet, size);
 }
 
 bool message_may_travel(const struct message *message, uint8_t *hops) {
@@ -52,45 +297,4 @@ bool message_may_travel(const struct message *message, uint8_t *hops) {
     }
     *hops = (uint8_t)(left - HOPS_PER_WRAPPING);
     return true;
-}
-
-static unsigned refuse(enum drop_reason *reason, enum drop_reason why) {
-    *reason = why;
-    return 0;
-}
-
-static unsigned segment_packet(const struct link *link, const struct frame *frame,
-                               struct message *out, enum drop_reason *reason) {
-    size_t size = packet_ip_length(frame->bytes, frame->size);
-    if (size == 0) {
-        return refuse(reason, DROP_link_not_ip);
-    }
-    if (size > link->mtu) {
-        return refuse(reason, DROP_link_too_large);
-    }
-    *out = (struct message){frame->bytes, size, MESSAGE_PACKET};
-    return 1;
-}
-
-static unsigned segment_ethernet(const struct link *link, const struct frame *frame,
-                                 struct message *out, enum drop_reason *reason) {
-    if (frame->size < FRAME_HEADER_SIZE) {
-        return refuse(reason, DROP_link_not_frame);
-    }
-    if (frame->size > link->mtu + FRAME_HEADER_SIZE + VLAN_TAG_SIZE) {
-        return refuse(reason, DROP_link_too_large);
-    }
-    frame->bytes[-1] = FRAME_PREFIX;
-    *out = (struct message){frame->bytes - 1, frame->size + 1, MESSAGE_FRAME};
-    return 1;
-}
-
-unsigned segment_frame(const struct link *link, const struct frame *frame, struct message *out,
-                       unsigned room, enum drop_reason *reason) {
-    if (frame->header.gso_type != VIRTIO_NET_HDR_GSO_NONE || frame->header.flags != 0 ||
-        room == 0) {
-        return refuse(reason, DROP_link_offload);
-    }
-    return link->type == WIRE_LINK_TAP ? segment_ethernet(link, frame, out, reason)
-                                       : segment_packet(link, frame, out, reason);
 }

@@ -1,6 +1,7 @@
 #include "sender.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,11 @@
 
 #define ARENA_SIZE       (RUN_MAX * 2048u)
 #define SEND_PATIENCE_MS 20
+
+#ifndef PARCEL_DATAGRAMS_MAX
+#define PARCEL_DATAGRAMS_MAX 64u /* kernels before 6.9 take no more */
+#endif
+#define GSO_REST_NS (30 * NS_PER_SECOND) /* a path that refused may have changed by then */
 
 _Static_assert(ARENA_SIZE >= DATAGRAM_MAX, "one datagram always fits");
 
@@ -85,20 +91,39 @@ static size_t hops_to_control(uint8_t hops, uint8_t family, uint8_t *control) {
     return CMSG_SPACE(sizeof(value));
 }
 
-/* Source and hops, where the kernel is not to choose them; says how many bytes. */
-static size_t aim_to_control(const struct destination *to, int domain, uint8_t *control) {
-    size_t size = 0;
-    memset(control, 0, CONTROL_SPACE);
-    if (to->from.family == to->to.family) {
-        size += source_to_control(&to->from, domain, control);
-    }
-    if (to->hops != 0) {
-        size += hops_to_control(to->hops, to->to.family, control + size);
-    }
-    return size;
+/* The same for DSCP and ECN. */
+static size_t tos_to_control(uint8_t tos, uint8_t family, uint8_t *control) {
+    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
+    int value = tos;
+    *item = (struct cmsghdr){.cmsg_level = family == 4 ? IPPROTO_IP : IPPROTO_IPV6,
+                             .cmsg_type = family == 4 ? IP_TOS : IPV6_TCLASS,
+                             .cmsg_len = CMSG_LEN(sizeof(value))};
+    memcpy(CMSG_DATA(item), &value, sizeof(value));
+    return CMSG_SPACE(sizeof(value));
 }
 
-/* The aim of the message at `count`, made unless the message before has the same. */
+/* Source, hops and marking, where the kernel is not to choose them. */
+static void aim_write_control(struct aim *aim, int domain) {
+    const struct destination *to = &aim->to;
+    size_t size = 0;
+    memset(aim->control, 0, sizeof(aim->control));
+    if (to->from.family == to->to.family) {
+        size += source_to_control(&to->from, domain, aim->control);
+    }
+    if (to->hops != 0) {
+        size += hops_to_control(to->hops, to->to.family, aim->control + size);
+    }
+    if (to->tos != 0) {
+        size += tos_to_control(to->tos, to->to.family, aim->control + size);
+    }
+    aim->control_size = size;
+}
+
+static int domain_of(const struct sender *sender, const struct aim *aim) {
+    return sender->plane->sockets.list[aim->socket].domain;
+}
+
+/* The aim of a datagram, made unless the one before has the same. */
 static struct aim *sender_aim(struct sender *sender, const struct destination *to) {
     if (sender->aims_count > 0) {
         struct aim *last = &sender->aims[sender->aims_count - 1];
@@ -113,8 +138,8 @@ static struct aim *sender_aim(struct sender *sender, const struct destination *t
     struct aim *aim = &sender->aims[sender->aims_count++];
     aim->to = *to;
     aim->socket = (uint8_t)socket;
-    aim->name_size =
-        endpoint_to_name(&to->to, sender->plane->sockets.list[socket].domain, &aim->name);
+    aim->name_size = endpoint_to_name(&to->to, domain_of(sender, aim), &aim->name);
+    aim_write_control(aim, domain_of(sender, aim));
     return aim;
 }
 
@@ -130,31 +155,110 @@ uint8_t *sender_put(struct sender *sender, const struct destination *to, size_t 
     }
     uint8_t *bytes = sender->arena + sender->used;
     sender->used += size;
-    struct msghdr header = {.msg_name = &aim->name,
-                            .msg_namelen = aim->name_size,
-                            .msg_iov = &sender->vectors[sender->count],
-                            .msg_iovlen = 1};
-    size_t control =
-        aim_to_control(to, sender->plane->sockets.list[aim->socket].domain, aim->control);
-    if (control > 0) {
-        header.msg_control = aim->control;
-        header.msg_controllen = control;
-    }
-    sender->vectors[sender->count] = (struct iovec){bytes, size};
-    sender->sendings[sender->count] = (struct sending){peer, inner, (uint8_t)(aim - sender->aims)};
-    sender->headers[sender->count++].msg_hdr = header;
+    sender->sendings[sender->count++] =
+        (struct sending){peer, bytes, size, inner, (uint8_t)(aim - sender->aims)};
     return bytes;
 }
 
-static void account_sent(struct sender *sender, unsigned first, unsigned count) {
-    for (unsigned i = first; i < first + count; i++) {
-        const struct sending *sending = &sender->sendings[i];
-        if (sending->peer != NULL && sending->inner > 0) {
-            counter_add(&sending->peer->counters->tx_packets, 1);
-            counter_add(&sending->peer->counters->tx_bytes, sending->inner);
+/* ---- parcels ---- */
+
+static struct aim *aim_of(struct sender *sender, unsigned sending) {
+    return &sender->aims[sender->sendings[sending].aim];
+}
+
+/* May the kernel cut datagrams to this peer out of one message? */
+static bool may_gso(const struct sender *sender, const struct peer *peer) {
+    if (peer == NULL || !offload_runs(&sender->plane->offloads, OFFLOAD_UDP_GSO)) {
+        return false;
+    }
+    uint64_t refused_ns = atomic_load_explicit(&peer->gso_refused_ns, memory_order_relaxed);
+    return refused_ns == 0 || elapsed_ns(refused_ns, sender->now_ns) >= GSO_REST_NS;
+}
+
+/* How many datagrams from `first` on make one parcel. They lie one behind the other. */
+static unsigned parcel_measure(const struct sender *sender, unsigned first, size_t *total) {
+    const struct sending *head = &sender->sendings[first];
+    unsigned count = 1;
+    *total = head->size;
+    if (!may_gso(sender, head->peer)) {
+        return count;
+    }
+    while (first + count < sender->count && count < PARCEL_DATAGRAMS_MAX) {
+        const struct sending *next = head + count;
+        if (next->aim != head->aim || next->peer != head->peer || next->size > head->size ||
+            *total + next->size > DATAGRAM_MAX) {
+            break;
+        }
+        *total += next->size;
+        count++;
+        if (next->size < head->size) {
+            break;
         }
     }
+    return count;
+}
+
+static size_t gso_to_control(size_t size, uint8_t *control) {
+    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
+    uint16_t value = (uint16_t)size;
+    memset(control, 0, CMSG_SPACE(sizeof(value)));
+    *item = (struct cmsghdr){
+        .cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT, .cmsg_len = CMSG_LEN(sizeof(value))};
+    memcpy(CMSG_DATA(item), &value, sizeof(value));
+    return CMSG_SPACE(sizeof(value));
+}
+
+static unsigned parcel_make(struct sender *sender, unsigned place, unsigned first) {
+    struct parcel *parcel = &sender->parcels[place];
+    const struct sending *head = &sender->sendings[first];
+    struct aim *aim = aim_of(sender, first);
+    size_t control = aim->control_size;
+    size_t total;
+    parcel->count = parcel_measure(sender, first, &total);
+    parcel->bytes = (struct iovec){head->bytes, total};
+    memcpy(parcel->control, aim->control, control);
+    if (parcel->count > 1) {
+        control += gso_to_control(head->size, parcel->control + control);
+    }
+    sender->headers[place].msg_hdr = (struct msghdr){
+        .msg_name = &aim->name,
+        .msg_namelen = aim->name_size,
+        .msg_iov = &parcel->bytes,
+        .msg_iovlen = 1,
+        .msg_control = control > 0 ? parcel->control : NULL,
+        .msg_controllen = control,
+    };
+    return parcel->count;
+}
+
+/* Makes parcels of the datagrams from `first` on, as far as they leave by one socket; says how
+ * many parcels. */
+static unsigned parcels_make(struct sender *sender, unsigned first) {
+    unsigned socket = aim_of(sender, first)->socket;
+    unsigned parcels = 0;
+    while (first < sender->count && aim_of(sender, first)->socket == socket) {
+        first += parcel_make(sender, parcels++, first);
+    }
+    return parcels;
+}
+
+/* ---- sending ---- */
+
+static void account_sent(struct sender *sender, unsigned first, unsigned count) {
     counter_add(&sender->plane->counters->tx_datagrams, count);
+    for (unsigned end = first + count; first < end;) {
+        struct peer *peer = sender->sendings[first].peer;
+        uint64_t packets = 0;
+        uint64_t bytes = 0;
+        for (; first < end && sender->sendings[first].peer == peer; first++) {
+            packets += sender->sendings[first].inner > 0;
+            bytes += sender->sendings[first].inner;
+        }
+        if (peer != NULL && packets > 0) {
+            counter_add(&peer->counters->tx_packets, packets);
+            counter_add(&peer->counters->tx_bytes, bytes);
+        }
+    }
 }
 
 static void account_failed(struct sender *sender, unsigned first, unsigned count,
@@ -165,35 +269,47 @@ static void account_failed(struct sender *sender, unsigned first, unsigned count
     sender->failed += count;
 }
 
-/* Takes our chosen source from this message and the others of its aim; false if it had none. */
-static bool forget_source(struct sender *sender, unsigned message) {
-    const struct sending *sending = &sender->sendings[message];
-    if (sender->headers[message].msg_hdr.msg_control == NULL) {
+/* Takes our chosen source from the aim; false if it had none. */
+static bool forget_source(struct sender *sender, unsigned first) {
+    struct aim *aim = aim_of(sender, first);
+    struct peer *peer = sender->sendings[first].peer;
+    if (aim->to.from.family != aim->to.to.family) {
         return false;
     }
-    for (unsigned i = message; i < sender->count; i++) {
-        if (sender->sendings[i].aim == sending->aim) {
-            sender->headers[i].msg_hdr.msg_control = NULL;
-            sender->headers[i].msg_hdr.msg_controllen = 0;
-        }
-    }
-    if (sending->peer != NULL) {
-        atomic_store(&sending->peer->forget_source, true);
+    aim->to.from.family = 0;
+    aim_write_control(aim, domain_of(sender, aim));
+    if (peer != NULL) {
+        atomic_store(&peer->forget_source, true);
     }
     return true;
 }
 
-/* A send to `first` failed with `error`; says how many messages from it on are settled. */
-static unsigned send_refused(struct sender *sender, unsigned first, unsigned count, int error,
-                             bool *may_wait) {
-    unsigned socket = sender->aims[sender->sendings[first].aim].socket;
-    int fd = sender->plane->sockets.list[socket].fd;
-    switch (error) {
-    case EINTR:
+/* The kernel does not cut for this path (EINVAL, EMSGSIZE: its MTU is below the datagrams' size)
+ * or for none (EIO: the device cannot finish their checksums). True if that explains the error. */
+static bool forget_gso(struct sender *sender, unsigned first, int error) {
+    struct peer *peer = sender->sendings[first].peer;
+    if (sender->parcels[0].count == 1 || peer == NULL ||
+        (error != EIO && error != EINVAL && error != EMSGSIZE)) {
+        return false;
+    }
+    atomic_store(&peer->gso_refused_ns, sender->now_ns);
+    __atomic_store_n(&peer->counters->gso_error, (uint32_t)error, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* The kernel refused the first parcel; says how many datagrams from `first` on are settled by
+ * that. None: the rest may go now, in other parcels. */
+static unsigned send_refused(struct sender *sender, unsigned first, int error, bool *may_wait) {
+    unsigned socket = aim_of(sender, first)->socket;
+    unsigned count = sender->parcels[0].count;
+    if (error == EINTR || forget_gso(sender, first, error)) {
         return 0;
+    }
+    switch (error) {
     case EAGAIN:
         if (*may_wait) {
-            struct pollfd waiting = {.fd = fd, .events = POLLOUT};
+            struct pollfd waiting = {.fd = sender->plane->sockets.list[socket].fd,
+                                     .events = POLLOUT};
             *may_wait = false;
             if (poll(&waiting, 1, SEND_PATIENCE_MS) > 0) {
                 return 0;
@@ -202,13 +318,12 @@ static unsigned send_refused(struct sender *sender, unsigned first, unsigned cou
         account_failed(sender, first, count, DROP_send_full);
         return count;
     case ENOBUFS:
-        account_failed(sender, first, 1, DROP_send_full);
-        return 1;
+        account_failed(sender, first, count, DROP_send_full);
+        return count;
     case EBADF:
     case ENOTSOCK:
         socket_fail(sender->plane, socket, error);
-        account_failed(sender, first, count, DROP_send_error);
-        return count;
+        break;
     case EINVAL:
     case ENETUNREACH:
     case EADDRNOTAVAIL:
@@ -220,38 +335,46 @@ static unsigned send_refused(struct sender *sender, unsigned first, unsigned cou
     default:
         break;
     }
-    account_failed(sender, first, 1, DROP_send_error);
-    return 1;
+    account_failed(sender, first, count, DROP_send_error);
+    return count;
 }
 
-static void send_run(struct sender *sender, unsigned first, unsigned count) {
-    unsigned socket = sender->aims[sender->sendings[first].aim].socket;
-    int fd = sender->plane->sockets.list[socket].fd;
-    bool may_wait = true;
-    while (count > 0) {
-        int sent = sendmmsg(fd, &sender->headers[first], count, MSG_DONTWAIT | MSG_NOSIGNAL);
-        unsigned done;
-        if (sent > 0) {
-            done = (unsigned)sent;
-            account_sent(sender, first, done);
-            may_wait = true;
-        } else {
-            done = send_refused(sender, first, count, sent < 0 ? errno : EAGAIN, &may_wait);
-        }
-        first += done;
-        count -= done;
+/* A parcel that went proves that the path takes it again. */
+static void remember_gso(struct sender *sender, unsigned first, const struct parcel *parcel) {
+    struct peer *peer = sender->sendings[first].peer;
+    if (parcel->count > 1 &&
+        atomic_load_explicit(&peer->gso_refused_ns, memory_order_relaxed) != 0) {
+        atomic_store(&peer->gso_refused_ns, 0);
+        __atomic_store_n(&peer->counters->gso_error, 0u, __ATOMIC_RELAXED);
     }
 }
 
+/* Sends from `first` on what leaves by one socket, as far as it goes; says how many datagrams are
+ * settled. */
+static unsigned send_some(struct sender *sender, unsigned first, bool *may_wait) {
+    unsigned parcels = parcels_make(sender, first);
+    int fd = sender->plane->sockets.list[aim_of(sender, first)->socket].fd;
+    int sent = sendmmsg(fd, sender->headers, parcels, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent <= 0) {
+        return send_refused(sender, first, sent < 0 ? errno : EAGAIN, may_wait);
+    }
+    unsigned done = 0;
+    for (unsigned i = 0; i < (unsigned)sent; i++) {
+        remember_gso(sender, first + done, &sender->parcels[i]);
+        done += sender->parcels[i].count;
+    }
+    account_sent(sender, first, done);
+    *may_wait = true;
+    return done;
+}
+
 void sender_flush(struct sender *sender) {
+    bool may_wait = true;
+    if (sender->count > 0) {
+        sender->now_ns = boottime_ns();
+    }
     for (unsigned first = 0; first < sender->count;) {
-        unsigned socket = sender->aims[sender->sendings[first].aim].socket;
-        unsigned end = first + 1;
-        while (end < sender->count && sender->aims[sender->sendings[end].aim].socket == socket) {
-            end++;
-        }
-        send_run(sender, first, end - first);
-        first = end;
+        first += send_some(sender, first, &may_wait);
     }
     sender->count = 0;
     sender->aims_count = 0;

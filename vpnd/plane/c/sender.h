@@ -1,7 +1,7 @@
 /* Datagrams on their way out, gathered and sent with few system calls.
  *
- * Owns the choice of socket and source address and what is done about each error of the kernel:
- * counted, never repeated for ever. Knows no message.
+ * Owns the choice of socket and source address, the runs that the kernel cuts (UDP_SEGMENT), and
+ * what is done about each error of the kernel: counted, never repeated for ever. Knows no message.
  */
 #ifndef VPND_SENDER_H
 #define VPND_SENDER_H
@@ -19,9 +19,12 @@
 struct peer;
 struct plane;
 
+/* A datagram in the arena. */
 struct sending {
     struct peer *peer; /* NULL: none to account to */
-    size_t inner;      /* bytes of inner packet, 0 for control */
+    uint8_t *bytes;
+    size_t size;
+    size_t inner; /* bytes of inner packet, 0 for control */
     uint8_t aim;
 };
 
@@ -30,11 +33,20 @@ struct aim {
     struct destination to;
     uint8_t socket;
     socklen_t name_size;
+    size_t control_size;
     struct sockaddr_in6 name;
     _Alignas(struct cmsghdr) uint8_t control[CONTROL_SPACE];
 };
 
-/* Datagrams on their way out; owned by one thread. */
+/* Consecutive datagrams that one message of sendmmsg carries: to one aim, of one size but the
+ * last, which may be shorter. */
+struct parcel {
+    unsigned count;
+    struct iovec bytes;
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL_SPACE];
+};
+
+/* Owned by one thread. */
 struct sender {
     struct plane *plane;
     uint8_t *arena;
@@ -42,10 +54,11 @@ struct sender {
     unsigned count;
     unsigned aims_count;
     unsigned failed; /* datagrams the kernel did not take since the caller cleared it */
-    struct mmsghdr headers[RUN_MAX];
-    struct iovec vectors[RUN_MAX];
+    uint64_t now_ns; /* of the present flush */
     struct sending sendings[RUN_MAX];
     struct aim aims[RUN_MAX];
+    struct parcel parcels[RUN_MAX];
+    struct mmsghdr headers[RUN_MAX]; /* of the parcels */
 };
 
 struct sender *sender_new(struct plane *plane);

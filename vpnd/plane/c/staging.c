@@ -40,7 +40,9 @@ void peer_stage(struct plane *plane, struct peer *peer, const struct message *me
     if (packet == NULL) {
         drop_count(plane, peer, DROP_staged_overflow, 1);
     } else {
-        *packet = (struct staged_packet){.kind = message->kind, .size = (uint32_t)message->size};
+        *packet = (struct staged_packet){.kind = message->kind,
+                                         .is_partial = message->is_partial,
+                                         .size = (uint32_t)message->size};
         memcpy(packet->bytes, message->bytes, message->size);
         *peer->staged_end = packet;
         peer->staged_end = &packet->next;

@@ -16,11 +16,12 @@ struct plane;
 struct staged_packet {
     struct staged_packet *next;
     enum message_kind kind;
+    bool is_partial;
     uint32_t size;
     uint8_t bytes[];
 };
 
-/* Keeps a copy of the message until a session comes, and wants one. */
+/* Keeps a copy of the message, which is finished, until a session comes, and wants one. */
 void peer_stage(struct plane *plane, struct peer *peer, const struct message *message,
                 uint64_t now_ns);
 

@@ -1,6 +1,7 @@
 #include "udp.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +15,8 @@
 #define RECEIVE_MIN 9216u
 #define RECEIVE_ROOM                                                                               \
     (DATA_OVERHEAD + FRAME_HEADER_SIZE + FRAME_PADDED_SIZE + 64u) /* around an inner packet */
+/* Of large messages as many at once as come near this, in bytes. */
+#define RECEIVE_BYTES (256u * 1024u)
 /* So many errors in a row without a datagram: the socket is of no more use. */
 #define RECEIVE_ERRORS_MAX 16u
 
@@ -117,13 +120,57 @@ enum wire_error sockets_check(const int *fds, unsigned count, struct udp_socket 
     return 0;
 }
 
-/* The kernel tells the local address of each datagram, and answers leave by it. */
-static void want_local_address(const struct udp_socket *socket) {
+/* The kernel tells the local address of each datagram, by which answers leave, and its DSCP and
+ * ECN. */
+static void want_headers(const struct udp_socket *socket) {
     int on = 1;
+    if (socket->domain == AF_INET6) {
+        (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+        (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof(on));
+    }
+    if (socket->takes_ipv4) {
+        (void)setsockopt(socket->fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on));
+    }
     if (socket->domain == AF_INET) {
         (void)setsockopt(socket->fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
+    }
+}
+
+/* 0, or the errno of the first socket that refused. */
+static int set_gro(const struct sockets *sockets, int on) {
+    int error = 0;
+    for (unsigned i = 0; i < sockets->count; i++) {
+        if (setsockopt(sockets->list[i].fd, SOL_UDP, UDP_GRO, &on, sizeof(on)) < 0 && error == 0) {
+            error = errno;
+        }
+    }
+    return error;
+}
+
+static int try_gso(const struct sockets *sockets) {
+    int size = 0;
+    for (unsigned i = 0; i < sockets->count; i++) {
+        if (setsockopt(sockets->list[i].fd, SOL_UDP, UDP_SEGMENT, &size, sizeof(size)) < 0) {
+            return errno;
+        }
+    }
+    return 0;
+}
+
+void sockets_apply_offloads(struct plane *plane) {
+    struct offloads *offloads = &plane->offloads;
+    const struct sockets *sockets = &plane->sockets;
+    bool is_there = sockets->count > 0;
+    if (is_there && offload_is_wanted(offloads, OFFLOAD_UDP_GSO)) {
+        offload_tried(offloads, OFFLOAD_UDP_GSO, try_gso(sockets));
     } else {
-        (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+        offload_clear(offloads, OFFLOAD_UDP_GSO);
+    }
+    if (is_there && offload_is_wanted(offloads, OFFLOAD_UDP_GRO)) {
+        offload_tried(offloads, OFFLOAD_UDP_GRO, set_gro(sockets, 1));
+    } else {
+        (void)set_gro(sockets, 0);
+        offload_clear(offloads, OFFLOAD_UDP_GRO);
     }
 }
 
@@ -132,11 +179,12 @@ void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned co
     sockets_close(plane);
     for (unsigned i = 0; i < count; i++) {
         sockets->list[i] = list[i];
-        want_local_address(&list[i]);
+        want_headers(&list[i]);
         worker_watch(&plane->inbound, list[i].fd, i);
     }
     sockets->count = count;
     sockets->generation++;
+    sockets_apply_offloads(plane);
 }
 
 void sockets_close(struct plane *plane) {
@@ -171,6 +219,7 @@ struct receiver *receiver_new(void) {
         return NULL;
     }
     receiver->buffers = buffers;
+    receiver->room = BATCH_MAX;
     return receiver;
 }
 
@@ -182,7 +231,7 @@ void receiver_free(struct receiver *receiver) {
 }
 
 static void receiver_prepare(struct receiver *receiver, size_t size) {
-    for (unsigned i = 0; i < BATCH_MAX; i++) {
+    for (unsigned i = 0; i < receiver->room; i++) {
         receiver->vectors[i] = (struct iovec){receiver->buffers + (size_t)i * BUFFER_SIZE, size};
         receiver->headers[i].msg_hdr = (struct msghdr){
             .msg_name = &receiver->names[i],
@@ -195,53 +244,81 @@ static void receiver_prepare(struct receiver *receiver, size_t size) {
     }
 }
 
-static void source_from_control(struct source *source, struct msghdr *header) {
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item != NULL;
-         item = CMSG_NXTHDR(header, item)) {
-        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
-            struct in_pktinfo info;
-            memcpy(&info, CMSG_DATA(item), sizeof(info));
-            source->family = 4;
-            memcpy(source->address, &info.ipi_spec_dst, 4);
-        } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
-            struct in6_pktinfo info;
-            memcpy(&info, CMSG_DATA(item), sizeof(info));
-            bool is_mapped = IN6_IS_ADDR_V4MAPPED(&info.ipi6_addr);
-            source->family = is_mapped ? 4 : 6;
-            memcpy(source->address, info.ipi6_addr.s6_addr + (is_mapped ? 12 : 0),
-                   is_mapped ? 4 : 16);
-        }
+/* The last bytes of a reception whose control data say nothing else. */
+static void take_control(struct reception *reception, const struct cmsghdr *item) {
+    struct source *source = &reception->from.from;
+    int value = 0;
+    uint8_t byte;
+    if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
+        struct in_pktinfo info;
+        memcpy(&info, CMSG_DATA(item), sizeof(info));
+        source->family = 4;
+        memcpy(source->address, &info.ipi_spec_dst, 4);
+    } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
+        struct in6_pktinfo info;
+        memcpy(&info, CMSG_DATA(item), sizeof(info));
+        bool is_mapped = IN6_IS_ADDR_V4MAPPED(&info.ipi6_addr);
+        source->family = is_mapped ? 4 : 6;
+        memcpy(source->address, info.ipi6_addr.s6_addr + (is_mapped ? 12 : 0), is_mapped ? 4 : 16);
+    } else if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_TOS) {
+        memcpy(&byte, CMSG_DATA(item), sizeof(byte));
+        reception->tos = byte;
+    } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_TCLASS) {
+        memcpy(&value, CMSG_DATA(item), sizeof(value));
+        reception->tos = (uint8_t)value;
+    } else if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) {
+        memcpy(&value, CMSG_DATA(item), sizeof(value));
+        reception->stride = value > 0 ? (size_t)value : reception->size;
     }
 }
 
-static void datagram_fill(struct datagram *datagram, struct mmsghdr *received, unsigned socket,
-                          uint32_t generation) {
+static void reception_fill(struct reception *reception, struct mmsghdr *received, unsigned socket,
+                           uint32_t generation) {
     struct msghdr *header = &received->msg_hdr;
-    datagram->bytes = header->msg_iov->iov_base;
-    datagram->size = received->msg_len;
-    datagram->is_truncated = (header->msg_flags & MSG_TRUNC) != 0;
-    endpoint_from_name(&datagram->from.to, header->msg_name);
-    datagram->from.from = (struct source){.socket = (uint8_t)socket, .generation = generation};
-    source_from_control(&datagram->from.from, header);
+    reception->bytes = header->msg_iov->iov_base;
+    reception->size = received->msg_len;
+    reception->stride = received->msg_len;
+    reception->is_truncated = (header->msg_flags & MSG_TRUNC) != 0;
+    reception->tos = 0;
+    memset(&reception->from, 0, sizeof(reception->from));
+    endpoint_from_name(&reception->from.to, header->msg_name);
+    reception->from.from = (struct source){.socket = (uint8_t)socket, .generation = generation};
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item != NULL;
+         item = CMSG_NXTHDR(header, item)) {
+        take_control(reception, item);
+    }
 }
 
-unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket) {
+/* Few large messages, or many small: what is received shall still be in the cache when it is
+ * opened. */
+static void adapt_room(struct receiver *receiver, unsigned count, size_t bytes) {
+    size_t room = count == 0 ? BATCH_MAX : RECEIVE_BYTES / (bytes / count + 1);
+    receiver->room = room > BATCH_MAX ? BATCH_MAX : room < 2 ? 2 : (unsigned)room;
+}
+
+unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket,
+                     bool *is_dry) {
     struct sockets *sockets = &plane->sockets;
+    *is_dry = true;
     if (socket >= sockets->count ||
         !__atomic_load_n(&sockets->list[socket].works, __ATOMIC_RELAXED)) {
         return 0;
     }
     size_t size = plane->link.mtu + RECEIVE_ROOM;
     size = size < RECEIVE_MIN ? RECEIVE_MIN : size > DATAGRAM_MAX ? DATAGRAM_MAX : size;
+    if (offload_runs(&plane->offloads, OFFLOAD_UDP_GRO)) {
+        size = BUFFER_SIZE;
+    }
     receiver_prepare(receiver, size);
     int count;
     for (unsigned errors = 0;;) {
-        count =
-            recvmmsg(sockets->list[socket].fd, receiver->headers, BATCH_MAX, MSG_DONTWAIT, NULL);
+        count = recvmmsg(sockets->list[socket].fd, receiver->headers, receiver->room, MSG_DONTWAIT,
+                         NULL);
         if (count >= 0) {
             break;
         }
         if (errno == EAGAIN) {
+            receiver->room = BATCH_MAX;
             return 0;
         }
         /* An error that an ICMP message left behind is gone once it was read. */
@@ -250,9 +327,13 @@ unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned so
             return 0;
         }
     }
+    size_t bytes = 0;
     for (unsigned i = 0; i < (unsigned)count; i++) {
-        datagram_fill(&receiver->datagrams[i], &receiver->headers[i], socket, sockets->generation);
+        reception_fill(&receiver->receptions[i], &receiver->headers[i], socket,
+                       sockets->generation);
+        bytes += receiver->receptions[i].size;
     }
-    counter_add(&plane->counters->rx_datagrams, (unsigned)count);
+    *is_dry = (unsigned)count < receiver->room;
+    adapt_room(receiver, (unsigned)count, bytes);
     return (unsigned)count;
 }

@@ -15,9 +15,12 @@
 #include "path.h"
 #include "wire.h"
 
-#define BATCH_MAX     64u /* datagrams or frames of one system call or turn */
-#define DATAGRAM_MAX  65507u
-#define CONTROL_SPACE (CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)))
+#define BATCH_MAX    64u /* datagrams or frames of one system call or turn */
+#define DATAGRAM_MAX 65507u
+/* An address of ours, two numbers (hops or a size, DSCP and ECN) and the size of a cut. */
+#define CONTROL_SPACE                                                                              \
+    (CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int)) +                        \
+     CMSG_SPACE(sizeof(uint16_t)))
 
 struct peer;
 struct plane;
@@ -42,6 +45,9 @@ enum wire_error sockets_check(const int *fds, unsigned count, struct udp_socket 
 
 /* Takes checked sockets in place of the present ones. Holds tables for writing. */
 void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count);
+
+/* Tells the kernel which offloads shall run. */
+void sockets_apply_offloads(struct plane *plane);
 void sockets_close(struct plane *plane);
 
 /* Marks a socket that is of no more use; vpnd hears of it once. Any thread. */
@@ -60,27 +66,40 @@ void address_map(struct in6_addr *out, uint8_t family, const uint8_t address[16]
 
 /* ---- receiving ---- */
 
+/* What one message of the kernel brought: a datagram, or several of one size behind each other
+ * (UDP_GRO), of which the last may be shorter. */
+struct reception {
+    uint8_t *bytes;
+    size_t size;
+    size_t stride;
+    bool is_truncated;
+    uint8_t tos; /* DSCP and ECN of the outer header */
+    struct destination from;
+};
+
+/* One of the datagrams of a reception. */
 struct datagram {
     uint8_t *bytes;
     size_t size;
-    bool is_truncated;
-    struct destination from;
+    const struct reception *reception;
 };
 
 /* Buffers of one thread. */
 struct receiver {
     uint8_t *buffers;
+    unsigned room; /* messages to be asked for at once */
     struct mmsghdr headers[BATCH_MAX];
     struct iovec vectors[BATCH_MAX];
     struct sockaddr_in6 names[BATCH_MAX];
-    struct datagram datagrams[BATCH_MAX];
+    struct reception receptions[BATCH_MAX];
     _Alignas(struct cmsghdr) uint8_t controls[BATCH_MAX][CONTROL_SPACE];
 };
 
 struct receiver *receiver_new(void);
 void receiver_free(struct receiver *receiver);
 
-/* Receives what waits at the socket into receiver->datagrams; says how many. */
-unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket);
+/* Receives what waits at the socket into receiver->receptions; says how many. *is_dry: nothing was
+ * left behind. */
+unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket, bool *is_dry);
 
 #endif

@@ -21,7 +21,7 @@
 #define WIRE_REPLY        0x8000u
 #define WIRE_EVENT        0x4000u
 #define WIRE_FDS_MAX      64u
-#define WIRE_SOCKETS_MAX  8u
+#define WIRE_SOCKETS_MAX  64u
 #define WIRE_QUEUES_MAX   32u
 #define WIRE_NAME_SIZE    16u /* IFNAMSIZ */
 
@@ -44,6 +44,7 @@ enum wire_type {
     WIRE_SET_OPTIONS = 16,     /* set_options_request */
     WIRE_STOP = 17,            /* empty; answered, then the plane ends */
     WIRE_SET_GATE = 18,        /* set_gate_request */
+    WIRE_SET_PEER_MTU = 19,    /* set_peer_mtu_request */
 
     WIRE_EVENT_DATAGRAM = 0x4001,       /* datagram_event + bytes */
     WIRE_EVENT_CONTROL = 0x4002,        /* control_event + bytes */
@@ -121,6 +122,17 @@ struct hello_reply {
     char program_version[32]; /* NUL padded */
 };
 
+/* What the kernel may do for a run of packets in one step. */
+enum wire_offload {
+    OFFLOAD_UDP_GSO = 1,  /* one send carries datagrams of one size */
+    OFFLOAD_UDP_GRO = 2,  /* one receive brings them */
+    OFFLOAD_TUN_VNET = 4, /* the link gives and takes large frames and partial checksums */
+};
+
+#define OFFLOAD_ALL 7u
+
+#define WIRE_OFFLOADS_COUNT 3u
+
 enum wire_link_type { WIRE_LINK_NONE = 0, WIRE_LINK_TUN = 1, WIRE_LINK_TAP = 2 };
 
 struct inventory_reply {
@@ -133,6 +145,11 @@ struct inventory_reply {
     uint32_t session_count;
     uint32_t socket_count;
     uint32_t padding_mtu;                           /* padding makes no packet larger than this */
+    uint32_t offloads;                              /* wire_offload, as set */
+    uint32_t active_offloads;                       /* those that run */
+    uint32_t link_offloads;                         /* TUN_F_*, as the kernel granted */
+    uint32_t offload_errors[WIRE_OFFLOADS_COUNT];   /* errno by which the kernel refused, else 0; in
+                                                       the order of wire_offload */
     struct wire_endpoint sockets[WIRE_SOCKETS_MAX]; /* as bound; port is the real one */
 };
 
@@ -151,6 +168,8 @@ struct listed_peer {
     uint32_t network_count;
     uint8_t public_key[32];
     struct wire_endpoint endpoint; /* family 0: none known */
+    uint32_t mtu;                  /* as set_peer_mtu_request has it */
+    uint32_t zero;
 };
 
 enum session_slot { SLOT_UNCONFIRMED = 1, SLOT_CURRENT = 2, SLOT_PREVIOUS = 3 };
@@ -183,8 +202,8 @@ struct set_link_request {
 };
 
 struct set_sockets_request {
-    uint32_t count; /* number of descriptors passed; at most WIRE_SOCKETS_MAX */
-    uint32_t zero;
+    uint32_t count;   /* number of descriptors passed; at most WIRE_SOCKETS_MAX */
+    uint32_t workers; /* threads that receive, each from every workers-th socket; 0: one */
 };
 
 enum set_peer_flags {
@@ -205,6 +224,12 @@ struct set_peer_request {
 struct peer_request {
     uint32_t peer;
     uint32_t zero;
+};
+
+/* How large an inner packet (behind the Ethernet header) the path to the peer carries. */
+struct set_peer_mtu_request {
+    uint32_t peer;
+    uint32_t mtu; /* 0: the link's own */
 };
 
 struct session_request {
@@ -249,6 +274,8 @@ enum padding_mode { PADDING_NONE = 0, PADDING_16 = 1, PADDING_BUCKET = 2, PADDIN
 struct set_options_request {
     uint32_t mac_limit; /* learned MAC addresses per peer (TAP) */
     uint32_t mac_age_s; /* seconds until an unseen MAC address is forgotten */
+    uint32_t offloads;  /* wire_offload: those that may run; OFFLOAD_ALL until it is set */
+    uint32_t zero;
 };
 
 /* What the plane needs to answer initiations by cookies while too many wait for vpnd (protocol
@@ -357,7 +384,9 @@ struct failed_event {
     X(hs_cookie_sent, "initiation answered by a cookie, since we are under load")                  \
     X(hs_dup, "copy of an initiation that came before")                                            \
     X(hs_ratelimited, "more initiations from one source than allowed under load")                  \
-    X(link_loop, "it is wrapped too often: tunnels are routed into each other or themselves")
+    X(link_loop, "it is wrapped too often: tunnels are routed into each other or themselves")      \
+    X(path_too_large, "the packet is larger than the path to the peer carries")                    \
+    X(data_ecn, "marked by a congested router, and its inner packet cannot carry the mark")
 
 enum drop_reason {
 #define X(name, text) DROP_##name,
@@ -399,8 +428,8 @@ struct peer_counters {
     uint64_t session_bytes;                /* sent on the current session */
     uint32_t current_index; /* local index of the current session, valid if has_current */
     uint32_t has_current;
-    uint32_t staged; /* packets that wait for a session */
-    uint32_t zero;
+    uint32_t staged;    /* packets that wait for a session */
+    uint32_t gso_error; /* errno by which the path last refused UDP_SEGMENT, else 0 */
     uint32_t drops[COUNTERS_DROPS_MAX];
 };
 

@@ -1,0 +1,140 @@
+#include "content.h"
+
+#include <string.h>
+
+#include "plane.h"
+
+#define ETHER_TYPE_IPV4 0x0800u
+#define ETHER_TYPE_IPV6 0x86ddu
+
+static bool refuse(enum drop_reason *reason, enum drop_reason why) {
+    *reason = why;
+    return false;
+}
+
+/* Does the partial checksum stand where the far kernel and ours both look for it? */
+static bool has_checksum_place(const uint8_t *packet, size_t size) {
+    uint16_t start;
+    uint16_t offset;
+    return packet_checksum_place(packet, size, &start, &offset);
+}
+
+/* ---- packets ---- */
+
+/* Is the source address one of the peer's? */
+static bool is_peers_own(struct plane *plane, struct known_sender *known, uint32_t peer,
+                         const uint8_t *packet) {
+    uint8_t family;
+    const uint8_t *source = packet_source(packet, &family);
+    size_t size = family == 4 ? 4 : 16;
+    if (known->peer == peer && known->family == family &&
+        memcmp(known->address, source, size) == 0) {
+        return true;
+    }
+    if (networks_find(plane->networks, family, source) != peer) {
+        return false;
+    }
+    known->peer = peer;
+    known->family = family;
+    memcpy(known->address, source, size);
+    return true;
+}
+
+static bool check_packet(struct plane *plane, struct known_sender *known, uint32_t peer,
+                         struct arrival *arrival, enum drop_reason *reason) {
+    uint8_t nibble = arrival->bytes[0] >> 4;
+    arrival->is_partial = nibble == (PACKET_IPV4 | 1) || nibble == (PACKET_IPV6 | 1);
+    if (arrival->is_partial) {
+        arrival->bytes[0] &= (uint8_t)~PACKET_PARTIAL;
+    }
+    size_t size = packet_ip_length(arrival->bytes, arrival->size);
+    if (size == 0 || (arrival->is_partial && !has_checksum_place(arrival->bytes, size))) {
+        return refuse(reason, DROP_data_inner);
+    }
+    arrival->size = size;
+    arrival->network_at = 0;
+    return is_peers_own(plane, known, peer, arrival->bytes) || refuse(reason, DROP_data_source);
+}
+
+/* ---- frames ---- */
+
+/* Learns who sent the frame; false if the peer shows too many. */
+static bool learn_sender(struct plane *plane, struct known_sender *known, uint32_t peer,
+                         const struct arrival *arrival, uint64_t now_ns) {
+    const uint8_t *source = frame_source(arrival->bytes);
+    uint16_t vlan = frame_vlan(arrival->bytes, arrival->size);
+    if (known->peer == peer && known->vlan == vlan && memcmp(known->address, source, 6) == 0) {
+        return true;
+    }
+    if (mac_table_learn(plane->macs, source, vlan, peer, now_ns) == MAC_REFUSED) {
+        return false;
+    }
+    known->peer = peer;
+    known->vlan = vlan;
+    memcpy(known->address, source, 6);
+    return true;
+}
+
+/* Where the IP packet begins in the frame; its end if there is none. */
+static size_t network_in(const uint8_t *frame, size_t size) {
+    uint16_t ether_type = 0;
+    size_t payload = frame_payload(frame, size, &ether_type);
+    bool is_ip = ether_type == ETHER_TYPE_IPV4 || ether_type == ETHER_TYPE_IPV6;
+    return payload > 0 && is_ip ? payload : size;
+}
+
+/* Takes the protocol's bytes around the frame away. */
+static bool unwrap(struct arrival *arrival) {
+    size_t prefix = 1;
+    size_t size = arrival->size - prefix;
+    uint8_t kind = arrival->bytes[0];
+    arrival->is_partial = kind == FRAME_PARTIAL;
+    if (kind == FRAME_PADDED && arrival->size >= FRAME_PADDED_SIZE) {
+        prefix = FRAME_PADDED_SIZE;
+        size = load_le16(arrival->bytes + 1);
+    } else if (kind != FRAME_PREFIX && kind != FRAME_PARTIAL) {
+        return false;
+    }
+    if (size < FRAME_HEADER_SIZE || size > arrival->size - prefix) {
+        return false;
+    }
+    arrival->bytes += prefix;
+    arrival->size = size;
+    return true;
+}
+
+static bool check_frame(struct plane *plane, struct known_sender *known, uint32_t peer,
+                        uint64_t now_ns, struct arrival *arrival, enum drop_reason *reason) {
+    if (!unwrap(arrival) || frame_is_group(frame_source(arrival->bytes))) {
+        return refuse(reason, DROP_data_inner);
+    }
+    arrival->network_at = network_in(arrival->bytes, arrival->size);
+    if (arrival->is_partial && !has_checksum_place(arrival->bytes + arrival->network_at,
+                                                   arrival->size - arrival->network_at)) {
+        return refuse(reason, DROP_data_inner);
+    }
+    return learn_sender(plane, known, peer, arrival, now_ns) || refuse(reason, DROP_mac_limit);
+}
+
+/* ---- both ---- */
+
+bool content_check(struct plane *plane, struct known_sender *known, uint32_t peer, uint8_t outer,
+                   uint64_t now_ns, struct arrival *arrival, enum drop_reason *reason) {
+    bool is_fit = false;
+    switch (plane->link.type) {
+    case WIRE_LINK_TUN:
+        is_fit = check_packet(plane, known, peer, arrival, reason);
+        break;
+    case WIRE_LINK_TAP:
+        is_fit = check_frame(plane, known, peer, now_ns, arrival, reason);
+        break;
+    default:
+        return refuse(reason, DROP_link_write);
+    }
+    if (!is_fit) {
+        return false;
+    }
+    return marking_arrive(arrival->bytes + arrival->network_at, arrival->size - arrival->network_at,
+                          outer) ||
+           refuse(reason, DROP_data_ecn);
+}
