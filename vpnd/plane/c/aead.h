@@ -17,8 +17,8 @@ enum aead_suite { AEAD_AES_256_GCM = 1, AEAD_CHACHA20_POLY1305 = 2 };
 #define AEAD_NONCE_SIZE 12u
 #define AEAD_TAG_SIZE   16u
 
-/* One direction of one session, ready for use. It holds scratch state: one thread at a time
- * (the session's lock of that direction). A back end's own struct begins with this one. */
+/* One direction of one session, ready for use by any thread at any time. A back end's own struct
+ * begins with this one. */
 struct aead_key {
     uint8_t suite;
 };

@@ -15,18 +15,20 @@ static pthread_once_t manager_once = PTHREAD_ONCE_INIT;
 
 #define CACHE_LINE 64 /* the library's aligned stores rely on it without declaring it */
 
-/* Scratch holds keystream: it is wiped with the key. */
 struct ipsec_mb_key {
     struct aead_key head;
     union {
-        struct {
-            _Alignas(CACHE_LINE) struct gcm_key_data key;
-            _Alignas(CACHE_LINE) struct gcm_context_data scratch;
-        } gcm;
-        struct {
-            uint8_t key[AEAD_KEY_SIZE];
-            _Alignas(CACHE_LINE) struct chacha20_poly1305_context_data scratch;
-        } chacha;
+        _Alignas(CACHE_LINE) struct gcm_key_data gcm;
+        uint8_t chacha[AEAD_KEY_SIZE];
+    };
+};
+
+/* The state of one message. It holds keystream, and for ChaCha20 the key of the tag: it is wiped
+ * when the message is done. */
+struct scratch {
+    union {
+        _Alignas(CACHE_LINE) struct gcm_context_data gcm;
+        _Alignas(CACHE_LINE) struct chacha20_poly1305_context_data chacha;
     };
 };
 
@@ -66,9 +68,9 @@ static int key_new(struct aead_key **out, uint8_t suite, const uint8_t key[AEAD_
     memset(fresh, 0, sizeof(*fresh));
     fresh->head.suite = suite;
     if (suite == AEAD_AES_256_GCM) {
-        IMB_AES256_GCM_PRE(manager, key, &fresh->gcm.key);
+        IMB_AES256_GCM_PRE(manager, key, &fresh->gcm);
     } else {
-        memcpy(fresh->chacha.key, key, AEAD_KEY_SIZE);
+        memcpy(fresh->chacha, key, AEAD_KEY_SIZE);
     }
     *out = &fresh->head;
     return 0;
@@ -85,16 +87,17 @@ static void seal(struct aead_key *head, const uint8_t nonce[AEAD_NONCE_SIZE], co
                  size_t aad_size, const uint8_t *plain, size_t size, uint8_t *cipher,
                  uint8_t tag[AEAD_TAG_SIZE]) {
     struct ipsec_mb_key *key = (struct ipsec_mb_key *)(void *)head;
+    struct scratch scratch;
     if (head->suite == AEAD_AES_256_GCM) {
-        IMB_AES256_GCM_ENC(manager, &key->gcm.key, &key->gcm.scratch, cipher, plain, size, nonce,
-                           aad, aad_size, tag, AEAD_TAG_SIZE);
+        IMB_AES256_GCM_ENC(manager, &key->gcm, &scratch.gcm, cipher, plain, size, nonce, aad,
+                           aad_size, tag, AEAD_TAG_SIZE);
+        explicit_bzero(&scratch.gcm, sizeof(scratch.gcm));
         return;
     }
-    IMB_CHACHA20_POLY1305_INIT(manager, key->chacha.key, &key->chacha.scratch, nonce, aad,
-                               aad_size);
-    IMB_CHACHA20_POLY1305_ENC_UPDATE(manager, key->chacha.key, &key->chacha.scratch, cipher, plain,
-                                     size);
-    IMB_CHACHA20_POLY1305_ENC_FINALIZE(manager, &key->chacha.scratch, tag, AEAD_TAG_SIZE);
+    IMB_CHACHA20_POLY1305_INIT(manager, key->chacha, &scratch.chacha, nonce, aad, aad_size);
+    IMB_CHACHA20_POLY1305_ENC_UPDATE(manager, key->chacha, &scratch.chacha, cipher, plain, size);
+    IMB_CHACHA20_POLY1305_ENC_FINALIZE(manager, &scratch.chacha, tag, AEAD_TAG_SIZE);
+    explicit_bzero(&scratch.chacha, sizeof(scratch.chacha));
 }
 
 /* In whole words without a branch between: its time does not tell where they differ. */
@@ -108,21 +111,22 @@ static bool open_message(struct aead_key *head, const uint8_t nonce[AEAD_NONCE_S
                          const uint8_t *aad, size_t aad_size, const uint8_t *cipher, size_t size,
                          uint8_t *plain, const uint8_t tag[AEAD_TAG_SIZE]) {
     struct ipsec_mb_key *key = (struct ipsec_mb_key *)(void *)head;
+    struct scratch scratch;
     uint8_t computed[AEAD_TAG_SIZE];
     if (head->suite == AEAD_AES_256_GCM) {
-        IMB_AES256_GCM_DEC(manager, &key->gcm.key, &key->gcm.scratch, plain, cipher, size, nonce,
-                           aad, aad_size, computed, AEAD_TAG_SIZE);
+        IMB_AES256_GCM_DEC(manager, &key->gcm, &scratch.gcm, plain, cipher, size, nonce, aad,
+                           aad_size, computed, AEAD_TAG_SIZE);
     } else {
-        IMB_CHACHA20_POLY1305_INIT(manager, key->chacha.key, &key->chacha.scratch, nonce, aad,
-                                   aad_size);
-        IMB_CHACHA20_POLY1305_DEC_UPDATE(manager, key->chacha.key, &key->chacha.scratch, plain,
-                                         cipher, size);
-        IMB_CHACHA20_POLY1305_DEC_FINALIZE(manager, &key->chacha.scratch, computed, AEAD_TAG_SIZE);
+        IMB_CHACHA20_POLY1305_INIT(manager, key->chacha, &scratch.chacha, nonce, aad, aad_size);
+        IMB_CHACHA20_POLY1305_DEC_UPDATE(manager, key->chacha, &scratch.chacha, plain, cipher,
+                                         size);
+        IMB_CHACHA20_POLY1305_DEC_FINALIZE(manager, &scratch.chacha, computed, AEAD_TAG_SIZE);
     }
     bool authentic = tags_equal(computed, tag);
     if (!authentic) {
         memset(plain, 0, size);
     }
+    explicit_bzero(&scratch, sizeof(scratch));
     explicit_bzero(computed, sizeof(computed));
     return authentic;
 }

@@ -16,6 +16,7 @@ static pthread_once_t fetch_once = PTHREAD_ONCE_INIT;
 
 struct openssl_key {
     struct aead_key head;
+    pthread_mutex_t lock; /* guards the context, which holds a message's state */
     EVP_CIPHER_CTX *context;
 };
 
@@ -46,6 +47,7 @@ static void key_free(struct aead_key *head) {
     if (head != NULL) {
         struct openssl_key *key = (struct openssl_key *)head;
         EVP_CIPHER_CTX_free(key->context); /* wipes what it holds */
+        pthread_mutex_destroy(&key->lock);
         free(key);
     }
 }
@@ -60,6 +62,7 @@ static int key_new(struct aead_key **out, uint8_t suite, const uint8_t key[AEAD_
         return -ENOMEM;
     }
     fresh->head.suite = suite;
+    pthread_mutex_init(&fresh->lock, NULL);
     fresh->context = EVP_CIPHER_CTX_new();
     if (fresh->context == NULL ||
         EVP_EncryptInit_ex2(fresh->context, cipher, key, NULL, NULL) != 1) {
@@ -86,29 +89,35 @@ static bool finish(EVP_CIPHER_CTX *context) {
 static void seal(struct aead_key *head, const uint8_t nonce[AEAD_NONCE_SIZE], const uint8_t *aad,
                  size_t aad_size, const uint8_t *plain, size_t size, uint8_t *cipher,
                  uint8_t tag[AEAD_TAG_SIZE]) {
-    EVP_CIPHER_CTX *context = ((struct openssl_key *)head)->context;
+    struct openssl_key *key = (struct openssl_key *)(void *)head;
+    EVP_CIPHER_CTX *context = key->context;
+    pthread_mutex_lock(&key->lock);
     if (EVP_EncryptInit_ex2(context, NULL, NULL, nonce, NULL) != 1 ||
         !feed(context, NULL, aad, aad_size) || !feed(context, cipher, plain, size) ||
         !finish(context) ||
         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG_SIZE, tag) != 1) {
         abort(); /* going on would send the plaintext that still stands in the buffer */
     }
+    pthread_mutex_unlock(&key->lock);
 }
 
 static bool open_message(struct aead_key *head, const uint8_t nonce[AEAD_NONCE_SIZE],
                          const uint8_t *aad, size_t aad_size, const uint8_t *cipher, size_t size,
                          uint8_t *plain, const uint8_t tag[AEAD_TAG_SIZE]) {
-    EVP_CIPHER_CTX *context = ((struct openssl_key *)head)->context;
+    struct openssl_key *key = (struct openssl_key *)(void *)head;
+    EVP_CIPHER_CTX *context = key->context;
     uint8_t expected[AEAD_TAG_SIZE]; /* the call takes no pointer to const */
     memcpy(expected, tag, sizeof(expected));
-    if (EVP_DecryptInit_ex2(context, NULL, NULL, nonce, NULL) == 1 &&
+    pthread_mutex_lock(&key->lock);
+    bool is_authentic =
+        EVP_DecryptInit_ex2(context, NULL, NULL, nonce, NULL) == 1 &&
         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, AEAD_TAG_SIZE, expected) == 1 &&
-        feed(context, NULL, aad, aad_size) && feed(context, plain, cipher, size) &&
-        finish(context)) {
-        return true;
+        feed(context, NULL, aad, aad_size) && feed(context, plain, cipher, size) && finish(context);
+    pthread_mutex_unlock(&key->lock);
+    if (!is_authentic) {
+        memset(plain, 0, size);
     }
-    memset(plain, 0, size);
-    return false;
+    return is_authentic;
 }
 
 const struct aead_backend aead_openssl = {

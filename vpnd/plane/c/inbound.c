@@ -6,6 +6,7 @@
 #include "coalesce.h"
 #include "content.h"
 #include "control.h"
+#include "outbound.h"
 #include "plane.h"
 #include "sealing.h"
 
@@ -40,12 +41,13 @@ struct inbound {
     struct coalescer coalescer;
 };
 
-struct inbound *inbound_new(struct plane *plane) {
+void *inbound_new(struct plane *plane, unsigned worker) {
     struct inbound *inbound = calloc(1, sizeof(*inbound));
     if (inbound == NULL) {
         return NULL;
     }
     inbound->plane = plane;
+    inbound->queue = worker;
     inbound->receiver = receiver_new();
     inbound->sender = sender_new(plane);
     if (inbound->receiver == NULL || inbound->sender == NULL) {
@@ -55,7 +57,8 @@ struct inbound *inbound_new(struct plane *plane) {
     return inbound;
 }
 
-void inbound_free(struct inbound *inbound) {
+void inbound_free(void *state) {
+    struct inbound *inbound = state;
     if (inbound != NULL) {
         receiver_free(inbound->receiver);
         sender_free(inbound->sender);
@@ -380,19 +383,29 @@ static void begin_turn(struct inbound *inbound) {
     inbound->coalescer.joins_udp = inbound->coalescer.joins_tcp && link_takes_udp_runs(plane);
 }
 
-void inbound_turn(struct worker *worker, uint32_t socket) {
-    struct inbound *inbound = worker->state;
+static void move(struct inbound *inbound, unsigned socket) {
     bool is_dry = false;
     begin_turn(inbound);
     for (unsigned turn = 0; turn < TURNS_MAX && !is_dry; turn++) {
         struct receiver *receiver = inbound->receiver;
         unsigned count = udp_receive(inbound->plane, receiver, socket, &is_dry);
         inbound->now_ns = boottime_ns();
+        size_t bytes = 0;
         for (unsigned i = 0; i < count; i++) {
             gather(inbound, &receiver->receptions[i]);
+            bytes += receiver->receptions[i].size;
         }
         take_batch(inbound);
         write_frames(inbound);
         sender_flush(inbound->sender);
+        pairing_account(inbound->plane, inbound->queue, count, bytes, inbound->now_ns);
+    }
+}
+
+void inbound_turn(struct worker *worker, uint32_t number) {
+    if ((number & WATCHED_QUEUE) != 0) {
+        outbound_move(worker->plane, number & ~WATCHED_QUEUE);
+    } else {
+        move(worker->state, number);
     }
 }

@@ -11,12 +11,12 @@
 struct plane;
 struct worker;
 
-/* The state of an inbound worker. */
-struct inbound;
-struct inbound *inbound_new(struct plane *plane);
-void inbound_free(struct inbound *inbound);
+/* The state of an inbound worker, a struct inbound; NULL without memory. */
+void *inbound_new(struct plane *plane, unsigned worker);
+void inbound_free(void *inbound);
 
-/* Moves what waits at one socket. Holds tables for reading. */
-void inbound_turn(struct worker *worker, uint32_t socket);
+/* Moves what waits at one socket, or at the queue of the link that this worker has (pairing.h).
+ * Holds tables for reading. */
+void inbound_turn(struct worker *worker, uint32_t number);
 
 #endif

@@ -83,7 +83,7 @@ void link_set(struct plane *plane, const struct set_link_request *request, const
     for (unsigned i = 0; i < link->queues; i++) {
         link->fds[i] = fds[i];
         (void)fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
-        worker_watch(&plane->outbound, fds[i], i);
+        pairing_watch(plane, i);
     }
     link_apply_offloads(plane);
 }
@@ -124,7 +124,7 @@ bool link_takes_udp_runs(const struct plane *plane) {
 void link_close(struct plane *plane) {
     struct link *link = &plane->link;
     for (unsigned i = 0; i < link->queues; i++) {
-        worker_unwatch(&plane->outbound, link->fds[i]);
+        pairing_unwatch(plane, i);
         close(link->fds[i]);
     }
     link->queues = 0;
@@ -140,7 +140,7 @@ static void link_fail(struct plane *plane, int error) {
         return;
     }
     for (unsigned i = 0; i < link->queues; i++) {
-        worker_unwatch(&plane->outbound, link->fds[i]);
+        pairing_unwatch(plane, i);
     }
     events_failed(&plane->events, WIRE_EVENT_LINK_FAILED, error);
 }

@@ -25,7 +25,6 @@
 #include "service.h"
 
 #define EXIT_USAGE      64
-#define WORKERS         2u
 #define HOUSEKEEPING_MS 1000
 #define PATH_TICK_MS    100
 #define MAC_AGE_TURNS   10u /* seconds between two sweeps of the MAC table */
@@ -44,8 +43,6 @@ struct options {
 struct program {
     struct plane plane;
     struct connection connection;
-    struct outbound *outbound;
-    struct inbound *inbound;
     int epoll_fd;
     int signal_fd;
     int listen_fd; /* -1: the parent's socket is all there is */
@@ -53,7 +50,6 @@ struct program {
     uint64_t kept_house_at_ns;
     uint64_t watchdog_ns; /* 0: none */
     uint64_t watched_at_ns;
-    uint64_t heartbeats[WORKERS];
     unsigned turns;
 };
 
@@ -196,18 +192,11 @@ static int open_tables(struct plane *plane) {
     return 0;
 }
 
-static int open_workers(struct program *program) {
-    struct plane *plane = &program->plane;
-    program->outbound = outbound_new(plane);
-    program->inbound = inbound_new(plane);
-    if (program->outbound == NULL || program->inbound == NULL) {
-        return -ENOMEM;
-    }
-    int error = worker_open(&plane->outbound, plane, 0, outbound_turn, program->outbound);
-    if (error == 0) {
-        error = worker_open(&plane->inbound, plane, 1, inbound_turn, program->inbound);
-    }
-    return error;
+static int open_workers(struct plane *plane) {
+    static const struct crew_kind outbound = {0, outbound_turn, outbound_new, outbound_free};
+    static const struct crew_kind inbound = {1, inbound_turn, inbound_new, inbound_free};
+    int error = crew_open(&plane->outbound, plane, &outbound);
+    return error < 0 ? error : crew_open(&plane->inbound, plane, &inbound);
 }
 
 static int open_signals(struct program *program) {
@@ -237,13 +226,13 @@ static int open_program(struct program *program, const struct options *options) 
     if ((error = open_tables(plane)) < 0 ||
         (error = connection_open(&program->connection, plane, program->epoll_fd, WATCHED_CONTROL)) <
             0 ||
-        (error = open_workers(program)) < 0) {
+        (error = open_workers(plane)) < 0) {
         return fail("set-up", error);
     }
     if ((error = open_memory(plane)) < 0) {
         return fail("session memory", error);
     }
-    if ((error = counters_open(&plane->counters, &plane->counters_fd, WORKERS,
+    if ((error = counters_open(&plane->counters, &plane->counters_fd, DIRECTIONS,
                                plane->started_at_ns)) < 0) {
         return fail("counters", error);
     }
@@ -262,9 +251,9 @@ static int start(struct program *program) {
     if (error < 0) {
         return fail("sandbox", error);
     }
-    error = worker_start(&plane->outbound);
+    error = crew_start(&plane->outbound);
     if (error == 0) {
-        error = worker_start(&plane->inbound);
+        error = crew_start(&plane->inbound);
     }
     if (error < 0) {
         return fail("threads", error);
@@ -312,14 +301,10 @@ static void tend_watchdog(struct program *program, uint64_t now_ns) {
         elapsed_ns(program->watched_at_ns, now_ns) < program->watchdog_ns / 3) {
         return;
     }
-    bool is_alive = true;
-    for (unsigned i = 0; i < WORKERS; i++) {
-        uint64_t beats = __atomic_load_n(&program->plane.counters->heartbeats[i], __ATOMIC_RELAXED);
-        is_alive &= beats != program->heartbeats[i];
-        program->heartbeats[i] = beats;
-    }
+    bool is_outbound_alive = crew_is_alive(&program->plane.outbound);
+    bool is_inbound_alive = crew_is_alive(&program->plane.inbound);
     program->watched_at_ns = now_ns;
-    if (is_alive) {
+    if (is_outbound_alive && is_inbound_alive) {
         service_watchdog();
     }
 }
@@ -413,8 +398,10 @@ static void leave_peers(struct plane *plane) {
 static void close_program(struct program *program) {
     struct plane *plane = &program->plane;
     service_stopping();
-    worker_stop(&plane->outbound);
-    worker_stop(&plane->inbound);
+    crew_stop(&plane->outbound);
+    crew_stop(&plane->inbound);
+    crew_close(&plane->outbound);
+    crew_close(&plane->inbound);
     sessions_reap(plane);
     link_close(plane);
     sockets_close(plane);
@@ -431,8 +418,6 @@ static void close_program(struct program *program) {
     mac_table_free(plane->macs);
     gate_free(plane->gate);
     events_close(&plane->events);
-    outbound_free(program->outbound);
-    inbound_free(program->inbound);
     sender_free(plane->sender);
     free(plane->ways);
     counters_close(plane->counters, plane->counters_fd);

@@ -10,6 +10,7 @@
 
 #define FRAME_STRIDE 65792u /* FRAME_HEADROOM, a frame, room to the next boundary */
 #define TURNS_MAX    4u     /* batches before others get the tables */
+#define BUSY_GAP_NS  20000u /* between packets that are read together */
 
 /* Answers to packets that no peer is there for: as many at once, then one each interval. */
 #define ANSWERS_AT_ONCE    50u
@@ -23,9 +24,10 @@ struct chosen {
     struct message message;
 };
 
-/* Owned by its worker's thread. */
+/* Belongs to whoever holds `turn`: its worker's thread, or the inbound one beside it. */
 struct outbound {
     struct plane *plane;
+    pthread_mutex_t turn;
     struct sender *sender;
     uint8_t *buffers;
     struct frame frames[BATCH_MAX];
@@ -33,15 +35,18 @@ struct outbound {
     struct chosen chosen[RUN_MAX];
     unsigned count;
     uint64_t now_ns;
+    bool is_busy;         /* packets come close behind each other */
     uint64_t answered_ns; /* until when answers were given in advance */
 };
 
-struct outbound *outbound_new(struct plane *plane) {
+void *outbound_new(struct plane *plane, unsigned worker) {
+    (void)worker;
     struct outbound *outbound = calloc(1, sizeof(*outbound));
     if (outbound == NULL) {
         return NULL;
     }
     outbound->plane = plane;
+    pthread_mutex_init(&outbound->turn, NULL);
     outbound->sender = sender_new(plane);
     void *buffers = mmap(NULL, BATCH_MAX * FRAME_STRIDE, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -57,10 +62,12 @@ struct outbound *outbound_new(struct plane *plane) {
     return outbound;
 }
 
-void outbound_free(struct outbound *outbound) {
+void outbound_free(void *state) {
+    struct outbound *outbound = state;
     if (outbound != NULL) {
         munmap(outbound->buffers, BATCH_MAX * FRAME_STRIDE);
         sender_free(outbound->sender);
+        pthread_mutex_destroy(&outbound->turn);
         free(outbound);
     }
 }
@@ -195,16 +202,40 @@ static void take_frame(struct outbound *outbound, const struct frame *frame, str
     }
 }
 
-void outbound_turn(struct worker *worker, uint32_t queue) {
-    struct outbound *outbound = worker->state;
-    bool is_dry = false;
-    for (unsigned turn = 0; turn < TURNS_MAX && !is_dry; turn++) {
-        unsigned count = link_read(outbound->plane, queue, outbound->frames, BATCH_MAX, &is_dry);
-        outbound->now_ns = boottime_ns();
-        for (unsigned i = 0; i < count; i++) {
-            take_frame(outbound, &outbound->frames[i], &outbound->cuts[i]);
-        }
-        send_chosen(outbound);
-        sender_flush(outbound->sender);
+/* One batch; true if nothing was left behind. A lone packet goes before we look for a second. */
+static bool move_batch(struct outbound *outbound, unsigned queue) {
+    struct plane *plane = outbound->plane;
+    bool is_dry;
+    size_t bytes = 0;
+    unsigned room = outbound->is_busy ? BATCH_MAX : 1;
+    unsigned count = link_read(plane, queue, outbound->frames, room, &is_dry);
+    uint64_t before_ns = outbound->now_ns;
+    outbound->now_ns = boottime_ns();
+    outbound->is_busy = count > 1 || elapsed_ns(before_ns, outbound->now_ns) < BUSY_GAP_NS;
+    for (unsigned i = 0; i < count; i++) {
+        take_frame(outbound, &outbound->frames[i], &outbound->cuts[i]);
+        bytes += outbound->frames[i].size;
     }
+    send_chosen(outbound);
+    sender_flush(outbound->sender);
+    pairing_account(plane, queue, count, bytes, outbound->now_ns);
+    return is_dry || room == 1;
+}
+
+void outbound_move(struct plane *plane, unsigned queue) {
+    if (queue >= plane->link.queues) {
+        return; /* the link changed while this was on its way */
+    }
+    struct outbound *outbound = plane->outbound.workers[queue].state;
+    pthread_mutex_lock(&outbound->turn);
+    for (unsigned turn = 0; turn < TURNS_MAX; turn++) {
+        if (move_batch(outbound, queue)) {
+            break;
+        }
+    }
+    pthread_mutex_unlock(&outbound->turn);
+}
+
+void outbound_turn(struct worker *worker, uint32_t queue) {
+    outbound_move(worker->plane, queue);
 }

@@ -11,12 +11,14 @@
 struct plane;
 struct worker;
 
-/* The state of an outbound worker. */
-struct outbound;
-struct outbound *outbound_new(struct plane *plane);
-void outbound_free(struct outbound *outbound);
+/* The state of an outbound worker, a struct outbound; NULL without memory. */
+void *outbound_new(struct plane *plane, unsigned worker);
+void outbound_free(void *outbound);
 
 /* Moves what waits at one queue of the link. Holds tables for reading. */
 void outbound_turn(struct worker *worker, uint32_t queue);
+
+/* The same by the inbound worker that has the queue (pairing.h). */
+void outbound_move(struct plane *plane, unsigned queue);
 
 #endif

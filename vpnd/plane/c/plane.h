@@ -4,7 +4,7 @@
  * implementation, and the order of locks. Nouns know each other through their own headers.
  *
  * Lock order, first taken first: plane.tables, session.receive_lock, peer.lock,
- * session.send_lock, events.lock. The main thread is the only writer of what `tables` guards and
+ * events.lock. The main thread is the only writer of what `tables` guards and
  * therefore reads it without the lock; workers hold it for reading during one batch.
  */
 #ifndef VPND_PLANE_H
@@ -19,6 +19,7 @@
 #include "aead.h"
 #include "bytes.h"
 #include "clock.h"
+#include "crew.h"
 #include "events.h"
 #include "gate.h"
 #include "link.h"
@@ -28,6 +29,7 @@
 #include "networks.h"
 #include "offload.h"
 #include "packet.h"
+#include "pairing.h"
 #include "path.h"
 #include "peers.h"
 #include "replay.h"
@@ -36,7 +38,6 @@
 #include "udp.h"
 #include "ways.h"
 #include "wire.h"
-#include "worker.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs go onto the wire as they are");
 
@@ -74,8 +75,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs go onto the w
 #define FRAME_PADDED_SIZE 3u    /* 0x12 and the length */
 #define FEATURE_CSUM      4u    /* of a session: the peer takes partial checksums */
 
-#define WORKERS_MAX 32u /* per direction */
-
 #define STAGED_PACKETS_MAX 128u
 #define STAGED_BYTES_MAX   (1u << 20)
 #define STAGED_TOTAL_MAX   (64u << 20) /* all peers together: a hub's memory is bounded too */
@@ -103,7 +102,8 @@ struct plane {
     _Atomic(struct session *) dead; /* ended by a worker, to be freed by the main thread */
     atomic_uint probations;         /* peers whose path is on probation */
     atomic_size_t staged_bytes;     /* of all peers */
-    struct worker outbound, inbound;
+    struct crew outbound, inbound;
+    struct pairing pairings[WIRE_QUEUES_MAX];
 
     /* The main thread's own. */
     struct sender *sender;

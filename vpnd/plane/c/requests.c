@@ -97,9 +97,14 @@ static enum wire_error handle_set_link(struct request *request) {
     if (error != 0) {
         return error;
     }
+    unsigned workers = wanted.queues > 0 ? wanted.queues : plane->outbound.count;
+    if (crew_grow(&plane->outbound, workers) < 0) {
+        return WIRE_ERROR_no_memory;
+    }
     pthread_rwlock_wrlock(&plane->tables);
     link_set(plane, &wanted, request->fds);
     pthread_rwlock_unlock(&plane->tables);
+    crew_shrink(&plane->outbound, workers);
     request->fds_taken = true;
     return 0;
 }
@@ -119,9 +124,15 @@ static enum wire_error handle_set_sockets(struct request *request) {
     if (error != 0) {
         return error;
     }
+    unsigned workers = wanted.workers > 0 ? wanted.workers : 1;
+    if (crew_grow(&plane->inbound, workers) < 0) {
+        return WIRE_ERROR_no_memory;
+    }
     pthread_rwlock_wrlock(&plane->tables);
-    sockets_set(plane, list, wanted.count);
+    sockets_set(plane, list, wanted.count, workers);
+    pairing_limit(plane, workers);
     pthread_rwlock_unlock(&plane->tables);
+    crew_shrink(&plane->inbound, workers);
     request->fds_taken = true;
     return 0;
 }

@@ -41,7 +41,7 @@ static void write_padded(const struct message *message, uint8_t *out, size_t siz
     memset(out + used, 0, size - used);
 }
 
-/* Seals one message into a datagram of size + DATA_OVERHEAD bytes. The caller holds send_lock. */
+/* Seals one message into a datagram of size + DATA_OVERHEAD bytes. */
 static void seal(struct plane *plane, struct session *session, uint64_t counter,
                  const struct message *message, size_t size, uint8_t *out) {
     const struct session_record *record = session->record;
@@ -78,7 +78,6 @@ static unsigned put_all(struct plane *plane, struct sender *sender, struct peer 
                         const struct ticket *ticket, struct message *messages, unsigned count) {
     struct session *session = ticket->session;
     unsigned put = 0;
-    pthread_mutex_lock(&session->send_lock);
     for (unsigned i = 0; i < count; i++) {
         struct message *message = &messages[i];
         size_t size = plaintext_size(plane, session, message);
@@ -102,7 +101,6 @@ static unsigned put_all(struct plane *plane, struct sender *sender, struct peer 
             put++;
         }
     }
-    pthread_mutex_unlock(&session->send_lock);
     return put;
 }
 

@@ -98,7 +98,6 @@ int session_new(struct plane *plane, struct peer *peer, struct session_record *r
         free(session);
         return error;
     }
-    pthread_mutex_init(&session->send_lock, NULL);
     pthread_mutex_init(&session->receive_lock, NULL);
     __atomic_store_n(&record->used, 1, __ATOMIC_RELEASE);
     map_put(map, session);
@@ -110,7 +109,6 @@ void session_leave(struct plane *plane, struct session *session) {
     map_remove(&plane->sessions, session);
     plane->aead->key_free(session->seal_key);
     plane->aead->key_free(session->open_key);
-    pthread_mutex_destroy(&session->send_lock);
     pthread_mutex_destroy(&session->receive_lock);
     explicit_bzero(session, sizeof(*session));
     free(session);

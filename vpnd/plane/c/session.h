@@ -26,9 +26,8 @@ struct session {
     struct session_record *record;
     struct peer *peer;
     uint32_t local_index;
-    struct aead_key *seal_key; /* send_lock */
-    struct aead_key *open_key; /* receive_lock */
-    pthread_mutex_t send_lock;
+    struct aead_key *seal_key;
+    struct aead_key *open_key;
     pthread_mutex_t receive_lock;
     _Atomic(uint64_t) ends_at_ns; /* the record's, for those without peer.lock */
     atomic_bool is_dead;          /* waits to be freed */

@@ -174,13 +174,15 @@ void sockets_apply_offloads(struct plane *plane) {
     }
 }
 
-void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count) {
+void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count,
+                 unsigned workers) {
     struct sockets *sockets = &plane->sockets;
     sockets_close(plane);
+    sockets->workers = workers;
     for (unsigned i = 0; i < count; i++) {
         sockets->list[i] = list[i];
         want_headers(&list[i]);
-        worker_watch(&plane->inbound, list[i].fd, i);
+        crew_watch(&plane->inbound, i % workers, list[i].fd, i);
     }
     sockets->count = count;
     sockets->generation++;
@@ -190,7 +192,7 @@ void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned co
 void sockets_close(struct plane *plane) {
     struct sockets *sockets = &plane->sockets;
     for (unsigned i = 0; i < sockets->count; i++) {
-        worker_unwatch(&plane->inbound, sockets->list[i].fd);
+        crew_unwatch(&plane->inbound, i % sockets->workers, sockets->list[i].fd);
         close(sockets->list[i].fd);
     }
     sockets->count = 0;
@@ -199,7 +201,7 @@ void sockets_close(struct plane *plane) {
 void socket_fail(struct plane *plane, unsigned number, int error) {
     struct udp_socket *socket = &plane->sockets.list[number];
     if (__atomic_exchange_n(&socket->works, false, __ATOMIC_RELAXED)) {
-        worker_unwatch(&plane->inbound, socket->fd);
+        crew_unwatch(&plane->inbound, number % plane->sockets.workers, socket->fd);
         events_failed(&plane->events, WIRE_EVENT_SOCKET_FAILED, error);
     }
 }
@@ -230,8 +232,9 @@ void receiver_free(struct receiver *receiver) {
     }
 }
 
-static void receiver_prepare(struct receiver *receiver, size_t size) {
-    for (unsigned i = 0; i < receiver->room; i++) {
+/* Makes the first `count` messages ready to be received into again. */
+static void receiver_prepare(struct receiver *receiver, unsigned count, size_t size) {
+    for (unsigned i = 0; i < count; i++) {
         receiver->vectors[i] = (struct iovec){receiver->buffers + (size_t)i * BUFFER_SIZE, size};
         receiver->headers[i].msg_hdr = (struct msghdr){
             .msg_name = &receiver->names[i],
@@ -244,7 +247,15 @@ static void receiver_prepare(struct receiver *receiver, size_t size) {
     }
 }
 
-/* The last bytes of a reception whose control data say nothing else. */
+/* How large a datagram, or a run of them, may come. */
+static size_t receive_size(const struct plane *plane) {
+    if (offload_runs(&plane->offloads, OFFLOAD_UDP_GRO)) {
+        return BUFFER_SIZE;
+    }
+    size_t size = plane->link.mtu + RECEIVE_ROOM;
+    return size < RECEIVE_MIN ? RECEIVE_MIN : size > DATAGRAM_MAX ? DATAGRAM_MAX : size;
+}
+
 static void take_control(struct reception *reception, const struct cmsghdr *item) {
     struct source *source = &reception->from.from;
     int value = 0;
@@ -304,12 +315,11 @@ unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned so
         !__atomic_load_n(&sockets->list[socket].works, __ATOMIC_RELAXED)) {
         return 0;
     }
-    size_t size = plane->link.mtu + RECEIVE_ROOM;
-    size = size < RECEIVE_MIN ? RECEIVE_MIN : size > DATAGRAM_MAX ? DATAGRAM_MAX : size;
-    if (offload_runs(&plane->offloads, OFFLOAD_UDP_GRO)) {
-        size = BUFFER_SIZE;
+    size_t size = receive_size(plane);
+    if (size != receiver->size) {
+        receiver_prepare(receiver, BATCH_MAX, size);
+        receiver->size = size;
     }
-    receiver_prepare(receiver, size);
     int count;
     for (unsigned errors = 0;;) {
         count = recvmmsg(sockets->list[socket].fd, receiver->headers, receiver->room, MSG_DONTWAIT,
@@ -333,6 +343,7 @@ unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned so
                        sockets->generation);
         bytes += receiver->receptions[i].size;
     }
+    receiver_prepare(receiver, (unsigned)count, size);
     *is_dry = (unsigned)count < receiver->room;
     adapt_room(receiver, (unsigned)count, bytes);
     return (unsigned)count;

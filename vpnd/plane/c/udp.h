@@ -36,6 +36,7 @@ struct udp_socket {
 /* Guarded by plane.tables, except that a worker clears `works` of its own socket atomically. */
 struct sockets {
     unsigned count;
+    unsigned workers;    /* socket number n belongs to worker n modulo this */
     uint32_t generation; /* of the list */
     struct udp_socket list[WIRE_SOCKETS_MAX];
 };
@@ -43,8 +44,10 @@ struct sockets {
 /* Are these bound UDP sockets? Fills `out`; changes nothing. */
 enum wire_error sockets_check(const int *fds, unsigned count, struct udp_socket *out);
 
-/* Takes checked sockets in place of the present ones. Holds tables for writing. */
-void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count);
+/* Takes checked sockets in place of the present ones, for as many workers as there are at least.
+ * Holds tables for writing. */
+void sockets_set(struct plane *plane, const struct udp_socket *list, unsigned count,
+                 unsigned workers);
 
 /* Tells the kernel which offloads shall run. */
 void sockets_apply_offloads(struct plane *plane);
@@ -87,6 +90,7 @@ struct datagram {
 /* Buffers of one thread. */
 struct receiver {
     uint8_t *buffers;
+    size_t size;   /* of each buffer, as far as the kernel may fill it */
     unsigned room; /* messages to be asked for at once */
     struct mmsghdr headers[BATCH_MAX];
     struct iovec vectors[BATCH_MAX];

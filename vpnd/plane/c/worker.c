@@ -11,12 +11,12 @@
 #define HEARTBEAT_MS 500
 #define STOP_NUMBER  UINT32_MAX
 
-int worker_open(struct worker *worker, struct plane *plane, unsigned number, worker_turn turn,
+int worker_open(struct worker *worker, struct plane *plane, unsigned heartbeat, worker_turn turn,
                 void *state) {
     worker->plane = plane;
     worker->turn = turn;
     worker->state = state;
-    worker->number = number;
+    worker->heartbeat = heartbeat;
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (worker->epoll_fd < 0 || worker->stop_fd < 0) {
@@ -32,7 +32,7 @@ static void *worker_run(void *argument) {
     struct epoll_event ready[EVENTS_MAX];
     while (!atomic_load(&worker->stops)) {
         int count = epoll_wait(worker->epoll_fd, ready, EVENTS_MAX, HEARTBEAT_MS);
-        counter_add(&plane->counters->heartbeats[worker->number], 1);
+        counter_add(&plane->counters->heartbeats[worker->heartbeat], 1);
         if (count <= 0) {
             continue;
         }
@@ -48,7 +48,9 @@ static void *worker_run(void *argument) {
 }
 
 int worker_start(struct worker *worker) {
-    return -pthread_create(&worker->thread, NULL, worker_run, worker);
+    int error = pthread_create(&worker->thread, NULL, worker_run, worker);
+    worker->is_started = error == 0;
+    return -error;
 }
 
 void worker_watch(struct worker *worker, int fd, uint32_t number) {
@@ -62,10 +64,22 @@ void worker_unwatch(struct worker *worker, int fd) {
 
 void worker_stop(struct worker *worker) {
     uint64_t one = 1;
+    if (!worker->is_started) {
+        return;
+    }
     atomic_store(&worker->stops, true);
     (void)!write(worker->stop_fd, &one, sizeof(one));
     pthread_join(worker->thread, NULL);
-    close(worker->epoll_fd);
-    close(worker->stop_fd);
+    worker->is_started = false;
+}
+
+void worker_close(struct worker *worker) {
+    if (worker->epoll_fd >= 0) {
+        close(worker->epoll_fd);
+    }
+    if (worker->stop_fd >= 0) {
+        close(worker->stop_fd);
+    }
     worker->epoll_fd = -1; /* what is unwatched from now on is none of its business */
+    worker->stop_fd = -1;
 }

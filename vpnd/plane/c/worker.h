@@ -1,13 +1,14 @@
 /* A thread that moves packets one way.
  *
- * Owns the thread, what it waits for, and its heartbeat. Knows nothing of what is moved. Several
- * per direction find their place here: each has its number, its queues and its state.
+ * Owns the thread, what it waits for, and its heartbeat. Knows nothing of what is moved, nor how
+ * many others there are (crew.h).
  */
 #ifndef VPND_WORKER_H
 #define VPND_WORKER_H
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct plane;
@@ -20,15 +21,16 @@ struct worker {
     struct plane *plane;
     worker_turn turn;
     void *state;
-    unsigned number; /* place in the heartbeats */
+    unsigned heartbeat; /* place in the heartbeats */
     int epoll_fd;
     int stop_fd;
     atomic_bool stops;
+    bool is_started;
     pthread_t thread;
 };
 
 /* Makes what the worker waits on; 0 or -errno. */
-int worker_open(struct worker *worker, struct plane *plane, unsigned number, worker_turn turn,
+int worker_open(struct worker *worker, struct plane *plane, unsigned heartbeat, worker_turn turn,
                 void *state);
 
 /* Starts the thread; 0 or -errno. */
@@ -38,7 +40,8 @@ int worker_start(struct worker *worker);
 void worker_watch(struct worker *worker, int fd, uint32_t number);
 void worker_unwatch(struct worker *worker, int fd);
 
-/* Ends the thread and waits for it. */
+/* Ends the thread, if it was started, and waits for it. */
 void worker_stop(struct worker *worker);
+void worker_close(struct worker *worker);
 
 #endif
