@@ -1,90 +1,144 @@
-"""Measures vpnd beside Debian's OpenVPN and fastd: ./run bench [--rounds N] [--seconds S]
+"""Measures vpnd beside the tunnels that Debian has:
 
-Two hosts in network namespaces, joined by a cable; each system carries the same iperf3 tests, in
-interleaved rounds, because these figures drift with whatever else the machine does. Compare ratios,
-not figures of different runs.
+    ./run bench [--quick] [--only SYSTEM …] [--measure NAME …]
+
+docs/benchmarks.md says what is measured, how, and how to read it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-from collections import defaultdict
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.measures import MEASURES
-from benchmarks.systems import SYSTEMS, System
-from tests.lab.namespaces import Lab
+from benchmarks import record
+from benchmarks.build import BUILD
+from benchmarks.figures import add_memory_per_peer
+from benchmarks.hub import HUB_MEASURES, HUBS
+from benchmarks.measures import MEASURES, busy_share
+from benchmarks.plot import LIMIT, draw
+from benchmarks.report import print_report
+from benchmarks.runner import Results, carry_out, hub_trials, pair_trials, standing
+from benchmarks.systems import PEERS, SYSTEMS, VARIANTS
 
-RESULTS = Path(__file__).with_name("latest.json")
-_console = Console()
+_PAIR_NAMES = tuple(measure.name for measure in MEASURES)
+_HUB_NAMES = tuple(dict.fromkeys(measure.name for measure in HUB_MEASURES))
+_NAMES = tuple(system.name for system in SYSTEMS)
+_HUB_ROWS = (*(name for name, _ in HUBS), "hub")
+_GROUPS = (
+    ("systems", tuple(system.name for system in PEERS)),
+    ("variants of vpnd", ("vpnd", *(system.name for system in VARIANTS))),
+    ("vpnd as a hub", _HUB_ROWS),
+)
+_WATCH_S = 2.0
+_BUSY = 0.05  # share of the machine from which its figures are doubtful
+_QUICK = {"rounds": 1, "seconds": 1}
+_THOROUGH = {"rounds": 3, "seconds": 2}
 
-Figures = dict[str, dict[str, list[float]]]  # by system, by measure: one figure per round
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="./run bench", description="Measures vpnd beside its peers.")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4, help="of each test")
-    parser.add_argument("--only", action="append", choices=[system.name for system in SYSTEMS])
-    parser.add_argument(
-        "--keep", action="store_true", help=f"write {RESULTS.name}, the figures to compare with"
+def main(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    began = time.monotonic()
+    results = Results()
+    try:
+        busy_before = busy_share(_WATCH_S)
+        busy_idle = _measure(options, results, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; nothing is written")
+        return 130
+    add_memory_per_peer(results.figures, HUBS[0], HUBS[-1])
+    machine = record.Machine.this(busy_before, busy_idle)
+    taken = record.record_of(
+        results, options.systems, machine, rounds=options.rounds, seconds=options.seconds
     )
-    options = parser.parse_args()
-    systems = [system for system in SYSTEMS if not options.only or system.name in options.only]
-    figures: Figures = defaultdict(lambda: defaultdict(list))
-    for number in range(1, options.rounds + 1):
-        for system in systems:
-            for measure, value in _round(system, options.seconds).items():
-                figures[system.name][measure].append(value)
-            _console.print(f"round {number} of {options.rounds}: {system.name} done", style="dim")
-    _print(figures)
-    if options.keep:
-        RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    print_report(
+        console, results, _GROUPS, record.read_kept(), is_whole=not (options.only or options.measure)
+    )
+    if max(busy_before, busy_idle) > _BUSY:
+        shares = f"{busy_before * 100:.0f} % busy before, {busy_idle * 100:.0f} % with all systems idle"
+        console.print(f"The machine was {shares}: trust no figure.", style="bold red")
+    console.print(f"{(time.monotonic() - began) / 60:.1f} minutes", style="dim")
+    drawn = [name for name in _GROUPS[0][1] if results.figures.get(name)]
+    files = [BUILD / "results.json"] + ([record.KEPT] if options.keep else [])
+    for file in files:
+        record.write(taken, file)
+        console.print(f"written: {file}", style="dim")
+        if set(drawn) - {LIMIT}:
+            draw(results.figures, drawn, file.with_suffix(".svg"))
+            console.print(f"written: {file.with_suffix('.svg')}", style="dim")
+    return int(not results.figures)
 
 
-def _round(system: System, seconds: int) -> dict[str, float]:
-    with Lab() as lab:
-        pair = system.build(lab)
-        return {measure.name: measure.take(pair, seconds) for measure in MEASURES}
+def _measure(options: argparse.Namespace, results: Results, console: Console) -> float:
+    """Takes every figure; gives the share of the machine that was busy while all stood idle."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(
+        *columns, console=console, refresh_per_second=2, disable=not sys.stdout.isatty()
+    ) as progress:
+        task = progress.add_task("", total=None)
+        tell = _teller(progress, lambda text: progress.update(task, description=text), console)
+        systems = options.systems if set(options.measures) & set(_PAIR_NAMES) else []
+        with standing(systems, results, tell) as pairs:
+            tell("watching how quiet the machine is")
+            busy_idle = busy_share(_WATCH_S)
+            trials = pair_trials(systems, pairs, options.measures, options.seconds)
+            hubs = hub_trials(options.measures, options.seconds) if options.with_hubs else []
+            progress.update(task, total=sum(map(len, trials + hubs)) * options.rounds)
+            carry_out(trials, options.rounds, results, tell=tell, step=lambda: progress.advance(task))
+        carry_out(hubs, options.rounds, results, tell=tell, step=lambda: progress.advance(task))
+    return busy_idle
 
 
-def _print(figures: Figures) -> None:
-    before: Figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    table = Table(title="medians; in brackets lowest to highest")
-    table.add_column("system")
-    for measure in MEASURES:
-        table.add_column(f"{measure.name}\n{measure.unit}", justify="right")
-    for system, measured in figures.items():
-        table.add_row(system, *(_cell(measured[measure.name]) for measure in MEASURES))
-        if system in before:
-            kept = [statistics.median(before[system][measure.name]) for measure in MEASURES]
-            table.add_row("  kept", *(f"{value:.4g}" for value in kept), style="dim")
-    _console.print(table)
-    vpnd = figures.get("vpnd", {})
-    for system, measured in figures.items():
-        if system != "vpnd" and vpnd:
-            ratios = ", ".join(
-                f"{measure.name} {_ratio(vpnd[measure.name], measured[measure.name]):.2f}"
-                for measure in MEASURES
-            )
-            _console.print(f"vpnd / {system}: {ratios}")
+def _teller(progress: Progress, describe: Callable[[str], None], console: Console) -> Callable[[str], None]:
+    """Shows what is going on beside the bar, or as lines where there is no terminal."""
+
+    def tell(text: str) -> None:
+        if progress.disable or text.startswith("failed"):
+            console.print(text, style="dim", highlight=False, markup=False)
+        describe(text)
+
+    return tell
 
 
-def _ratio(ours: list[float], theirs: list[float]) -> float:
-    """The median of the rounds' own ratios: what drifts between rounds falls out."""
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
-
-
-def _cell(values: list[float]) -> str:
-    return f"{statistics.median(values):.4g} [{min(values):.4g}-{max(values):.4g}]"
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    lines = [f"  {measure.name:14}{measure.about}" for measure in MEASURES]
+    lines += [f"  {measure.name:14}{measure.about}" for measure in HUB_MEASURES]
+    lines += ["systems:"] + [f"  {system.name:14}{system.about}" for system in SYSTEMS]
+    parser = argparse.ArgumentParser(
+        prog="./run bench",
+        description="Measures vpnd beside the tunnels that Debian has.",
+        epilog="measures:\n" + "\n".join(dict.fromkeys(lines)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = {"metavar": "NAME", "nargs": "+"}
+    parser.add_argument("--quick", action="store_true", help="one round of one second: does it run at all?")
+    parser.add_argument("--only", choices=_NAMES, help="these systems alone, and no hub", **names)  # type: ignore[arg-type]
+    parser.add_argument("--measure", choices=_PAIR_NAMES + _HUB_NAMES, help="these measures alone", **names)  # type: ignore[arg-type]
+    parser.add_argument("--rounds", type=int, help=f"default {_THOROUGH['rounds']}")
+    parser.add_argument("--seconds", type=int, help=f"of each trial, default {_THOROUGH['seconds']}")
+    parser.add_argument("--keep", action="store_true", help=f"write {record.KEPT.name}, to compare with")
+    options = parser.parse_args(arguments)
+    defaults = _QUICK if options.quick else _THOROUGH
+    options.rounds = options.rounds or defaults["rounds"]
+    options.seconds = options.seconds or defaults["seconds"]
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds take whole numbers from 1 on")
+    options.systems = [system for system in SYSTEMS if not options.only or system.name in options.only]
+    options.measures = options.measure or _PAIR_NAMES + _HUB_NAMES
+    # A choice of systems leaves the hub out, unless one of its measures is asked for by name.
+    options.with_hubs = not options.only or bool(options.measure)
+    return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

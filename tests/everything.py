@@ -35,7 +35,7 @@ class Part:
     with_coverage: bool = False
 
 
-UNIT = ("protocol", "vectors", "config", "control", "ctl", "daemon")
+UNIT = ("protocol", "vectors", "config", "control", "ctl", "daemon", "benchmarks")
 # Left out under a sanitizer: the real filter of system calls, which it cannot live under; a scan of
 # memory, of which it keeps what was freed; and fuzzers, which bring sanitizers of their own.
 NOT_SANITIZED = (
