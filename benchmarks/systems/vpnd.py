@@ -38,7 +38,7 @@ class MeasuredVpnd(Vpnd):
         eventually(path.exists, what="plane.sock")
 
     def resident_mb(self) -> float:
-        """Memory of daemon and plane in megabytes; what both have mapped counts in both."""
+        """Memory of daemon and plane in megabytes; what processes share is divided among them (PSS)."""
         assert self.daemon is not None
         return sum(map(_resident_kib, (self.daemon.pid, self.plane_pid()))) * 1024 / 1e6
 
@@ -110,8 +110,8 @@ networks = {behind_left}
 
 
 def _resident_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
             return int(line.split()[1])
     raise AssertionError(f"process {pid} has no memory")
 

@@ -188,6 +188,9 @@ class Rig:
         self.client.set_peer(peer_id, peer.public_key, [ip_network(each) for each in networks], endpoint)
         return peer
 
+    def on_close(self, close: Callable[[], None]) -> None:
+        self._closing.append(close)
+
     # -- asking --
 
     def request(

@@ -10,7 +10,9 @@
 #endif
 
 #define FRAME_PIECES_MAX (JOINED_VECTORS_MAX - 1u)
-#define IP_LENGTH_MAX    65535u
+#define UDP_PIECES_MAX                                                                             \
+    64u /* the kernel refuses longer runs, UDP_MAX_SEGMENTS; it was 64 before 6.9 */
+#define IP_LENGTH_MAX 65535u
 
 enum {
     IPV4_HEADER = 20, /* options are never joined over */
@@ -139,13 +141,17 @@ static bool is_trusted(const struct arrival *arrival, const uint8_t *packet, siz
     return arrival->is_partial || transport_is_intact(packet, length, transport);
 }
 
+static bool has_room(const struct joined_frame *frame, size_t payload) {
+    unsigned most = frame->transport.protocol == TRANSPORT_UDP ? UDP_PIECES_MAX : FRAME_PIECES_MAX;
+    return frame->packets < most &&
+           frame->size - frame->first.network_at + payload <= IP_LENGTH_MAX;
+}
+
 static bool may_take(struct joined_frame *frame, const struct arrival *arrival,
                      const struct view *view) {
     size_t payload = payload_of(view);
     if (!frame->is_open || !view->may_join || payload > frame->unit ||
-        frame->first.network_at != arrival->network_at ||
-        frame->size - frame->first.network_at + payload > IP_LENGTH_MAX ||
-        frame->packets == FRAME_PIECES_MAX ||
+        frame->first.network_at != arrival->network_at || !has_room(frame, payload) ||
         memcmp(frame->first.bytes, arrival->bytes, arrival->network_at) != 0 ||
         !continues_network(frame, view) ||
         (view->transport.protocol == TRANSPORT_TCP && !continues_tcp(frame, view))) {
