@@ -77,6 +77,7 @@ def test_the_json_of_a_status_is_exactly_this() -> None:
                         "suite": None,
                         "networks": ["10.40.0.0/16"],
                         "drops": {},
+                        "path_mtu": None,
                     }
                 ],
                 "drops": {"data_replay": 3, "rx_malformed": 17},

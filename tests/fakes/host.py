@@ -28,6 +28,7 @@ from vpnd.protocol.actions import (
     SendDatagram,
     SendKeepalive,
     SetEndpoint,
+    SetPeerMtu,
 )
 from vpnd.protocol.constants import TIMERS, Feature, GoodbyeReason, PaddingMode, Timers
 from vpnd.protocol.device import Activity, AdoptedSession, Device, DeviceOptions
@@ -133,7 +134,8 @@ class Host:
         self.perform(self.device.configure(self.peers, now))
         for peer in self.plane.peers.values():
             sessions = [_adopted(session) for session in peer.sessions()]
-            self.device.adopt(peer.public_key, sessions, peer.endpoint if endpoint_cache else None, now)
+            known = peer.endpoint if endpoint_cache else None
+            self.device.adopt(peer.public_key, sessions, known, now, peer.mtu)
         self.start()
         self.plane.want_again(now)
         self.drain_events()
@@ -201,7 +203,7 @@ class Host:
                 case ControlReceived(peer, index, source, payload):
                     self.perform(self.device.receive_control(peer, index, source, payload, now))
 
-    def perform(self, actions: Iterable[Action]) -> None:
+    def perform(self, actions: Iterable[Action]) -> None:  # noqa: C901 - one arm per action
         """Does what the device wants, in its order."""
         now = self.clock.now
         for action in actions:
@@ -224,6 +226,8 @@ class Host:
                     self.plane.flush_staged(peer)
                 case SetEndpoint(peer, to):
                     self.plane.set_peer(peer, to)
+                case SetPeerMtu(peer, mtu):
+                    self.plane.set_peer_mtu(peer, mtu)
                 case PeerChanged() | Pong() | ParametersReceived():
                     pass
         self.drain_events()

@@ -81,6 +81,7 @@ class TwinPeer:
 
     public_key: PublicKey
     endpoint: Endpoint | None = None
+    mtu: int = 0
     current: TwinSession | None = None
     previous: TwinSession | None = None
     unconfirmed: list[TwinSession] = field(default_factory=list)
@@ -146,6 +147,9 @@ class PlaneTwin:
     def set_peer(self, peer: PublicKey, endpoint: Endpoint | None) -> None:
         known = self.peers.setdefault(peer, TwinPeer(peer))
         known.endpoint = endpoint or known.endpoint
+
+    def set_peer_mtu(self, peer: PublicKey, mtu: int) -> None:
+        self.peers[peer].mtu = mtu
 
     def remove_peer(self, peer: PublicKey) -> None:
         known = self.peers.pop(peer, None)
@@ -390,6 +394,10 @@ class PlaneTwin:
                 peer.pongs.append(now)
                 pong = bytes([Control.PONG]) + plain[1:9]
                 self._seal_and_send(peer, peer.current, pong, now, source)
+        elif plain[0] == Control.PROBE and len(plain) >= 5:
+            if peer.current is not None:
+                answer = bytes([Control.PROBE_ACK]) + plain[1:5] + len(plain).to_bytes(2, "little")
+                self._seal_and_send(peer, peer.current, answer, now, source)
         elif plain[0] not in (Control.PATH_CHALLENGE, Control.PATH_RESPONSE):
             self.events.append(ControlReceived(peer.public_key, session.local_index, source, plain))
 

@@ -28,6 +28,7 @@ BERLIN = PeerReport(
     suite="aes-256-gcm",
     networks=("10.255.0.2/32", "10.20.0.0/16"),
     drops={"data_replay": 3},
+    path_mtu=1480,
 )
 LYON = PeerReport(
     name="lyon",
@@ -45,6 +46,7 @@ LYON = PeerReport(
     suite="aes-256-gcm",
     networks=("10.30.0.0/16",),
     drops={},
+    path_mtu=None,
 )
 OSLO = PeerReport(
     name="oslo",
@@ -62,6 +64,7 @@ OSLO = PeerReport(
     suite=None,
     networks=("10.40.0.0/16",),
     drops={},
+    path_mtu=None,
 )
 
 

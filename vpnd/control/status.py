@@ -43,6 +43,7 @@ class PeerReport:
 
     `reason` is one short line, for people, why the peer is not up. `endpoint` is the present
     outer address, or the configured name while it has none. Bytes and packets are inner ones.
+    `path_mtu` is the largest outer IP packet that was seen to arrive there.
     """
 
     name: str
@@ -60,6 +61,7 @@ class PeerReport:
     suite: str | None
     networks: tuple[str, ...]
     drops: Mapping[str, int]
+    path_mtu: int | None
 
 
 @dataclass(frozen=True, slots=True)

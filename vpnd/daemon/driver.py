@@ -108,10 +108,10 @@ class Driver:
                 plane.remove_peer(listed.peer_id)
         held = self._held_sessions(inventory)
         for key, wiring in wanted.items():
-            endpoint = known[key].endpoint if key in known else None
+            endpoint, mtu = (known[key].endpoint, known[key].mtu) if key in known else (None, 0)
             self._wire(wiring, self._endpoint(key) if endpoint is None else None)
             self._sessions[key] = {session.local_index for session in held[key]}
-            self.device.adopt(key, held[key], endpoint, now)
+            self.device.adopt(key, held[key], endpoint, now, mtu)
         asyncio.get_running_loop().add_reader(plane.fileno(), self._read_plane)
 
     def _held_sessions(self, inventory: Inventory) -> defaultdict[PublicKey, list[AdoptedSession]]:
@@ -255,6 +255,8 @@ class Driver:
                 if peer in self._ids:
                     self._wire(self._wirings[peer], endpoint)
                 self._changed(peer)
+            case actions.SetPeerMtu(peer, mtu):
+                self._set_mtu(peer, mtu)
             case actions.PeerChanged(peer):
                 self._changed(peer)
             case actions.Pong(peer, opaque, rtt_s):
@@ -263,6 +265,14 @@ class Driver:
                 pass  # addresses, routes and names from a peer are not applied in this version
             case _:
                 assert_never(action)
+
+    def _set_mtu(self, key: PublicKey, mtu: int) -> None:
+        if self.plane is None or key not in self._ids:
+            return
+        self.plane.set_peer_mtu(self._ids[key], mtu)
+        if mtu:
+            text = f"the path carries packets of {mtu} bytes; the sender of a larger one is told so"
+            _log.info(text, extra={"VPND_PEER": self._wirings[key].name})
 
     def _install(self, plane: PlaneClient, action: actions.InstallSession) -> None:
         if action.peer not in self._ids:

@@ -101,6 +101,7 @@ def _peer(instance: Instance, peer: PeerConfig) -> PeerReport:
         suite=SUITE_NAMES[snapshot.suite] if snapshot.suite else None,
         networks=tuple(map(str, peer.networks)),
         drops=_sum(snapshot.refusals, counters.drops if counters else {}),
+        path_mtu=snapshot.path_mtu,
     )
 
 

@@ -56,7 +56,7 @@ def device_options(config: Config, *, has_aes: bool) -> DeviceOptions:
         link_type=Feature.TAP if config.interface.type == "tap" else Feature.TUN,
         mtu=config.interface.mtu,
         padding=_PADDING[config.local.padding],
-        features=Feature.PATH | Feature.PARAMS | Feature.CSUM,
+        features=Feature.PATH | Feature.PARAMS | Feature.CSUM | Feature.PMTU,
     )
 
 

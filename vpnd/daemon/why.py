@@ -59,6 +59,7 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
     steps = [WhyStep("config", True, f"{peer.name} is configured and enabled"), *_plane(case), _name(case)]
     steps += await asyncio.to_thread(lambda: [*_outer_route(case), *_socket(case)])
     steps.append(await _handshake(case))
+    steps.append(_path(case))
     steps += _inner(case)
     steps += await asyncio.to_thread(lambda: [*_routes(case), *_rp_filter(case), *_forwarding(case)])
     return WhyReport(peer.name, tuple(steps))
@@ -203,6 +204,23 @@ async def _port_refusal(endpoint: Endpoint, fwmark: int) -> str | None:
 
 
 # -- inside the tunnel --
+
+
+def _path(case: _Case) -> WhyStep:
+    """A narrow path is no fault: senders are told what fits. It costs those who do not listen."""
+    snapshot = case.snapshot
+    if not snapshot.mtu:
+        known = "not known yet" if snapshot.path_mtu is None else "carries all that the link does"
+        return WhyStep("path", None if snapshot.path_mtu is None else True, f"the path's MTU: {known}")
+    told = case.counters.drops.get("path_too_large", 0) if case.counters else 0
+    carries = "" if snapshot.path_mtu is None else f"the path carries {snapshot.path_mtu} bytes: "
+    return WhyStep(
+        "path",
+        None,
+        f"{carries}packets above {snapshot.mtu} are sent back to their senders ({told} so far); "
+        f"interface.mtu = {snapshot.mtu} on both machines would spare that",
+        f"set interface.mtu = {snapshot.mtu} on both machines",
+    )
 
 
 def _inner(case: _Case) -> Iterator[WhyStep]:

@@ -89,6 +89,14 @@ class SetEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPeerMtu:
+    """The path to the peer carries inner packets of up to `mtu` bytes; 0: as large as the link's."""
+
+    peer: PublicKey
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerChanged:
     """A reader of snapshots should look again."""
 
@@ -120,6 +128,7 @@ Action = (
     | SendControl
     | FlushStaged
     | SetEndpoint
+    | SetPeerMtu
     | PeerChanged
     | Pong
     | ParametersReceived

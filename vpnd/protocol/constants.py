@@ -97,6 +97,11 @@ DATAGRAM_MAX = 1232  # UDP payload that fits the IPv6 minimum MTU
 RESPONSE_RATIO_MAX = 3  # a response is at most this many times its initiation
 TIMESTAMP_GRAIN_NS = 1 << 24  # hides the exact clock, 17 ms
 EPOCH_SIZE = 8
+DATA_OVERHEAD = 32  # around the plaintext of a data message
+FRAME_OVERHEAD = 19  # around the packet in a frame at most: type, Ethernet header and a VLAN tag
+PATH_BASE = 1280  # outer IP packet that every path carries (RFC 8200 section 5)
+# Sizes at which paths end: tunnels, PPPoE, Ethernet, jumbo frames.
+PATH_SIZES = (1380, 1400, 1420, 1452, 1472, 1480, 1492, 1500, 4000, 9000)
 
 # --- limits of this implementation ---
 
@@ -115,6 +120,8 @@ GOODBYE_COPIES = 3
 PARAMS_RESENDS = 5
 PUSH_MAX = 1024  # bytes of parameters pushed to a peer: one control message on any path
 PINGS_OUT_MAX = 64  # unanswered pings remembered per peer
+PATH_TRIES = 3  # probes of one size, or of a path in doubt, that may go lost
+PATH_PROBE_MAX = 9000  # outer IP packet of the largest probe; a path that carries it is taken to carry all
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,13 @@ class Timers:
     resume_notice_s: float = 10.0  # word of a resume comes this soon after the first tick
     network_retry_s: float = 1.0  # least time between attempts that a network change may cause
     clock_slack_s: float = 600.0  # skipped after the stored timestamp when the clock is behind it
+    path_try_s: float = 0.5  # or two round trips: three lost tries end before TCP's fourth retransmission
+    path_raise_s: float = 600.0  # after which a search that ended early is repeated
+    path_doubt_s: float = 0.5  # data unanswered for so long casts doubt on the path
+    path_insist_s: float = 0.15  # and were sent still so long after: TCP's first retransmission
+    path_doubt_gap_s: float = 5.0  # least time between doubts
+    path_settle_s: float = 1.0  # after a peer's move, until its endpoint is likely to be proven
+    path_check_s: float = 30.0  # and the most, while data is sent
     poll_s: float = 1.0  # stamps of the plane are looked at this often while a session lives
 
 

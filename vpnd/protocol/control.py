@@ -5,9 +5,8 @@ Owns the fork from message to deed. The sender is authentic, the content may be 
 
 from __future__ import annotations
 
-from vpnd.endpoint import Endpoint
 from vpnd.errors import MalformedMessage
-from vpnd.protocol import dialogue
+from vpnd.protocol import dialogue, discovery
 from vpnd.protocol.actions import Action
 from vpnd.protocol.control_messages import (
     Echo,
@@ -15,7 +14,7 @@ from vpnd.protocol.control_messages import (
     Notice,
     Params,
     ParamsAck,
-    Probe,
+    ProbeAck,
     decode_control_untrusted,
 )
 from vpnd.protocol.lifecycle import consume_goodbye
@@ -24,9 +23,7 @@ from vpnd.protocol.peer import Peer, ReceivedNotice
 from vpnd.protocol.sessions import Session
 
 
-def consume_control(
-    local: Local, peer: Peer, session: Session, payload: bytes, *, source: Endpoint, now: float
-) -> list[Action]:
+def consume_control(local: Local, peer: Peer, session: Session, payload: bytes, now: float) -> list[Action]:
     """Does what the message asks; one that breaks the format is counted as "data_inner"."""
     try:
         message = decode_control_untrusted(payload)
@@ -40,8 +37,8 @@ def consume_control(
             return dialogue.consume_params(local, peer, message, now)
         case Echo(opaque=opaque):
             return dialogue.consume_pong(peer, opaque, now)
-        case Probe():
-            return dialogue.consume_probe(peer, message, source, now)
+        case ProbeAck():
+            return discovery.consume_probe_ack(local, peer, message, now)
         case ParamsAck(sequence=sequence):
             dialogue.consume_params_ack(peer, sequence)
         case Notice(reason=why, count=count):

@@ -23,7 +23,9 @@ class Goodbye:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeAck:
+    """A PROBE of ours came: `size` is its own, or what one piece of it held if it came in pieces."""
+
     probe_id: int
     size: int
 
@@ -56,18 +58,19 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Unhandled:
-    """Known, but not for the decider: the plane answers PING and the path messages itself."""
+    """Known, but not for the decider: the plane answers PING, PROBE and the path messages itself."""
 
 
-ControlMessage = Goodbye | Probe | Params | ParamsAck | Echo | Notice | Unhandled
+ControlMessage = Goodbye | ProbeAck | Params | ParamsAck | Echo | Notice | Unhandled
 
 
 def encode_goodbye(reason: int) -> bytes:
     return bytes((Control.GOODBYE, reason))
 
 
-def encode_probe_ack(probe_id: int, size: int) -> bytes:
-    return _PROBE_ACK.pack(Control.PROBE_ACK, probe_id, size)
+def encode_probe(probe_id: int, size: int) -> bytes:
+    """A PROBE, filled with zeros to `size` bytes."""
+    return _U32.pack(Control.PROBE, probe_id).ljust(size, b"\0")
 
 
 def encode_params(sequence: int, tlvs: bytes) -> bytes:
@@ -99,6 +102,11 @@ def decode_control_untrusted(payload: bytes) -> ControlMessage:
         raise MalformedMessage(f"control message: {error}") from None
 
 
+def _read_probe_ack(payload: bytes) -> ProbeAck:
+    _, probe_id, size = _PROBE_ACK.unpack_from(payload)
+    return ProbeAck(probe_id, size)
+
+
 def _read_notice(payload: bytes) -> Notice:
     _, reason, count = _NOTICE.unpack_from(payload)
     return Notice(NoticeReason(reason), count)
@@ -110,7 +118,7 @@ def _read_nothing(_: bytes) -> Unhandled:
 
 _READERS: dict[Control, Callable[[bytes], ControlMessage]] = {
     Control.GOODBYE: lambda payload: Goodbye(payload[1]),
-    Control.PROBE: lambda payload: Probe(_U32.unpack_from(payload)[1], len(payload)),
+    Control.PROBE_ACK: _read_probe_ack,
     Control.PARAMS: lambda payload: Params(_U32.unpack_from(payload)[1], payload[_U32.size :]),
     Control.PARAMS_ACK: lambda payload: ParamsAck(_U32.unpack_from(payload)[1]),
     Control.PONG: lambda payload: Echo(_U64.unpack_from(payload)[1]),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from vpnd.endpoint import Endpoint
 from vpnd.errors import MalformedMessage, RejectedMessage
 from vpnd.keys import Identity, PublicKey, Secret
-from vpnd.protocol import dialogue, initiator, lifecycle, reconfigure, responder, upkeep
+from vpnd.protocol import dialogue, discovery, initiator, lifecycle, reconfigure, responder, upkeep
 from vpnd.protocol.actions import Action, SendControl, SendDatagram, SetEndpoint
 from vpnd.protocol.constants import TIMERS, GoodbyeReason, NoticeReason, PacketType, Slot, Timers
 from vpnd.protocol.control import consume_control
@@ -129,6 +129,7 @@ class Device:
         """Begins with every peer that can be reached, has no session and was not tried yet."""
         actions: list[Action] = []
         for peer in self._peers.values():
+            actions += discovery.remind(self._local, peer)
             if isinstance(peer.effort, Idle) and not peer.slots.is_usable():
                 actions += self._acted(peer, initiator.begin(self._local, peer, now))
         return actions
@@ -137,7 +138,7 @@ class Device:
         """Takes an endpoint found by name or in the cache; a peer without session is tried there."""
         known = self._peers[peer]
         is_new = known.endpoint != endpoint
-        known.endpoint = endpoint
+        self._move(known, endpoint, now)
         actions: list[Action] = [SetEndpoint(peer, endpoint)] if is_new else []
         may_begin = isinstance(known.effort, Idle) or (is_new and not isinstance(known.effort, Quiet))
         if may_begin and not known.slots.is_usable():
@@ -150,12 +151,14 @@ class Device:
         sessions: Sequence[AdoptedSession],
         endpoint: Endpoint | None,
         now: float,
+        mtu: int = 0,
     ) -> None:
-        """Takes over what the plane holds of a peer since an earlier run."""
+        """Takes over what the plane holds of a peer since an earlier run; `mtu` as in SetPeerMtu."""
         known = self._peers[peer]
         lifecycle.adopt(self._local, known, sessions, now)
         if endpoint is not None:
-            known.endpoint = endpoint
+            self._move(known, endpoint, now)
+        discovery.adopt(self._local, known, mtu)
         self._schedule(known)
 
     # --- from the network ---
@@ -183,14 +186,19 @@ class Device:
         return []
 
     def receive_control(
-        self, peer: PublicKey, local_index: int, source: Endpoint, payload: bytes, now: float
+        self,
+        peer: PublicKey,
+        local_index: int,
+        source: Endpoint,  # noqa: ARG002 where an answer would go: what needs one from there, the plane answers
+        payload: bytes,
+        now: float,
     ) -> list[Action]:
         """Takes a control message that the plane opened under one of the peer's sessions."""
         known = self._peers.get(peer)
         session = known.slots.find(local_index) if known is not None else None
         if known is None or session is None:
             return []
-        actions = consume_control(self._local, known, session, payload, source=source, now=now)
+        actions = consume_control(self._local, known, session, payload, now)
         return self._acted(known, actions)
 
     def gate_keys(self, now: float) -> GateKeys:
@@ -232,11 +240,11 @@ class Device:
             return []
         return self._acted(known, lifecycle.follow_end(self._local, known, local_index, now))
 
-    def endpoint_moved(self, peer: PublicKey, endpoint: Endpoint, now: float) -> None:  # noqa: ARG002 every verb has now
+    def endpoint_moved(self, peer: PublicKey, endpoint: Endpoint, now: float) -> None:
         """The peer was heard from another endpoint, which the plane uses already."""
         known = self._peers.get(peer)
         if known is not None:
-            known.endpoint = endpoint
+            self._move(known, endpoint, now)
             self._schedule(known)
 
     # --- time ---
@@ -334,6 +342,11 @@ class Device:
         return actions
 
     # --- helpers ---
+
+    def _move(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
+        if peer.endpoint != endpoint:
+            peer.endpoint = endpoint
+            discovery.follow_endpoint(self._local, peer, now)
 
     def _slept_at(self, now: float) -> float:
         """When the machine fell asleep, as far as the ticks tell."""

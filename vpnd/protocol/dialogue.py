@@ -1,4 +1,4 @@
-"""The talk on a live session: parameters pushed and taken, pings, probes.
+"""The talk on a live session: parameters pushed and taken, pings.
 
 Owns the Device's share of section 9.3 but GOODBYE. Everything here comes from an
 authenticated peer, which may still be faulty: answers are limited per peer.
@@ -6,17 +6,14 @@ authenticated peer, which may still be faulty: answers are limited per peer.
 
 from __future__ import annotations
 
-from vpnd.endpoint import Endpoint
 from vpnd.errors import MalformedMessage
 from vpnd.protocol.actions import Action, ParametersReceived, Pong, SendControl
 from vpnd.protocol.constants import PARAMS_RESENDS, PINGS_OUT_MAX, Feature, Timers
 from vpnd.protocol.control_messages import (
     Params,
-    Probe,
     encode_params,
     encode_params_ack,
     encode_ping,
-    encode_probe_ack,
 )
 from vpnd.protocol.local import Local
 from vpnd.protocol.parameters import decode_parameters_untrusted
@@ -68,14 +65,6 @@ def consume_params(local: Local, peer: Peer, message: Params, now: float) -> lis
         peer.applied_sequence = message.sequence
         actions.append(ParametersReceived(peer.key, parameters))
     return actions
-
-
-def consume_probe(peer: Peer, message: Probe, source: Endpoint, now: float) -> list[Action]:
-    """Tells what size came through, to where it came from."""
-    if not peer.answers.take(None, now):
-        return []
-    answer = encode_probe_ack(message.probe_id, min(message.size, 0xFFFF))
-    return [SendControl(peer.key, answer, endpoint=source)]
 
 
 def ask(peer: Peer, opaque: int, now: float, *, is_asked_for: bool, size: int = 0) -> Action:

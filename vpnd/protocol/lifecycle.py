@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from vpnd.protocol import discovery
 from vpnd.protocol.actions import Action, PeerChanged, RetireSession, SendControl, SendKeepalive
 from vpnd.protocol.birth import rekey_time
 from vpnd.protocol.constants import GOODBYE_COPIES, GoodbyeReason, Slot
@@ -43,7 +44,8 @@ def follow_placement(local: Local, peer: Peer, local_index: int, slot: Slot, now
         if session.pushed is not None:
             peer.delivered_push = session.pushed
     actions += _follow_epoch(local, peer, session)
-    return actions + offer_push(peer, session, local.timers, now)
+    actions += offer_push(peer, session, local.timers, now)
+    return actions + discovery.follow_session(local, peer, session, now)
 
 
 def follow_end(local: Local, peer: Peer, local_index: int, now: float) -> list[Action]:

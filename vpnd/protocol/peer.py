@@ -17,6 +17,7 @@ from vpnd.protocol.boxes import Chain, identify
 from vpnd.protocol.constants import ANSWERS_PER_S, PUSH_MAX, NoticeReason, PaddingMode, Slot, Suite, Timers
 from vpnd.protocol.cookies import Cookie, cookie_key
 from vpnd.protocol.handshake import Initiation, mac1_key, start_chain
+from vpnd.protocol.path_mtu import PathMtu
 from vpnd.protocol.ratelimit import TokenBuckets
 from vpnd.protocol.sessions import Session, Slots
 
@@ -81,7 +82,11 @@ class ReceivedNotice:
 
 @dataclass(frozen=True, slots=True)
 class PeerSnapshot:
-    """What a reader may know of a peer. `remote_mtu` is the largest inner packet the peer takes."""
+    """What a reader may know of a peer.
+
+    `remote_mtu` is the largest inner packet the peer takes, `path_mtu` the largest outer one that
+    was seen to reach it, `mtu` the largest inner one that fits it; 0: the link's own.
+    """
 
     stage: str
     endpoint: Endpoint | None
@@ -95,6 +100,8 @@ class PeerSnapshot:
     rtt_s: float | None
     refusals: Mapping[str, int]
     remote_mtu: int | None
+    path_mtu: int | None
+    mtu: int
     padding: PaddingMode | None
     features: int
     notices: tuple[ReceivedNotice, ...]
@@ -208,6 +215,9 @@ class Peer:
     pings: dict[int, tuple[float, bool]] = field(default_factory=dict)  # opaque: sent at, asked for
     answers: TokenBuckets = field(default_factory=lambda: TokenBuckets(ANSWERS_PER_S, ANSWERS_PER_S, 1))
     rtt_s: float | None = None
+    path: PathMtu = field(default_factory=PathMtu)
+    path_to: Endpoint | None = None  # where `path` leads
+    told_mtu: int | None = None  # what the plane has for inner packets; None: a search is to say
 
     # stamps that upkeep compares
     last_active: float = 0.0
@@ -258,7 +268,7 @@ class Peer:
 
     def next_due(self, timers: Timers) -> float:
         """The earliest moment at which something is to be done that needs no stamp of the plane."""
-        moments = [self.restart_at]
+        moments = [self.restart_at, self.path.due_at]
         match self.effort:
             case Trying(started_at=started_at, next_at=next_at):
                 moments.append(min(next_at, started_at + timers.hs_giveup_s))
@@ -302,6 +312,8 @@ class Peer:
             rtt_s=self.rtt_s,
             refusals=dict(self.refusals),
             remote_mtu=current.remote_mtu if current else None,
+            path_mtu=self.path.found,
+            mtu=self.told_mtu or 0,
             padding=current.padding if current else None,
             features=current.features if current else 0,
             notices=tuple(self.notices.values()),

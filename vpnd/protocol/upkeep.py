@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from vpnd.protocol import discovery
 from vpnd.protocol.actions import Action, PeerChanged, SendControl, SendKeepalive
 from vpnd.protocol.constants import Slot, Timers
 from vpnd.protocol.dialogue import ask, resend_push
@@ -30,7 +31,7 @@ def watch(local: Local, peer: Peer, seen: Activity, now: float, actions: list[Ac
         look_at = min(look_at, _watch_keepalive(peer, seen, local.timers, now, actions))
     if seen.unanswered_sent_since or peer.check_since:
         look_at = min(look_at, _watch_silence(local, peer, session, seen, now=now, actions=actions))
-    return look_at
+    return min(look_at, discovery.watch(local, peer, seen, now, actions))
 
 
 def run_due(local: Local, peer: Peer, now: float) -> list[Action]:
@@ -52,7 +53,7 @@ def run_due(local: Local, peer: Peer, now: float) -> list[Action]:
         actions += _run_confirmation(peer, peer.confirmation, now)
     if peer.push is not None and now >= peer.push.next_at:
         actions += resend_push(peer, peer.push, local.timers, now)
-    return actions + _run_effort(local, peer, now)
+    return actions + discovery.run(local, peer, now) + _run_effort(local, peer, now)
 
 
 def _watch_rekey(

@@ -301,6 +301,25 @@ class Packets:
         size = self._library.icmp_unreachable(self._exact(packet), len(packet), answer)
         return bytes(answer[:size])
 
+    def too_big(self, packet: bytes, mtu: int) -> bytes:
+        """What the sender of a packet larger than `mtu` is told, or nothing."""
+        answer = (c_uint8 * 1280)()
+        size = self._library.icmp_too_big(self._exact(packet), len(packet), mtu, answer)
+        return bytes(answer[:size])
+
+    def frame_too_big(self, frame: bytes, mtu: int) -> bytes:
+        """The same in a frame."""
+        answer = (c_uint8 * 1302)()
+        size = self._library.icmp_frame_too_big(self._exact(frame), len(frame), mtu, answer)
+        return bytes(answer[:size])
+
+    def clamp(self, packet: bytes, mtu: int, *, is_partial: bool = False) -> bytes:
+        """The packet with its MSS lowered; the verdict and the bytes agree."""
+        exact = self._exact(packet)
+        done = self._library.mss_clamp(exact, len(packet), mtu, is_partial)
+        assert done == (bytes(exact)[: len(packet)] != packet)
+        return bytes(exact)[: len(packet)]
+
     def complete_checksum(self, packet: bytes, start: int, offset: int) -> bytes | None:
         exact = self._exact(packet)
         done = self._library.packet_complete_checksum(exact, len(packet), start, offset)
@@ -415,6 +434,9 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "packet_checksum_place": (c_bool, [c_void_p, c_size_t, c_void_p, c_void_p]),
     "packet_is_udp_with": (c_bool, [c_void_p, c_size_t, c_uint32, c_void_p]),
     "icmp_unreachable": (c_size_t, [c_void_p, c_size_t, c_void_p]),
+    "icmp_too_big": (c_size_t, [c_void_p, c_size_t, c_uint32, c_void_p]),
+    "icmp_frame_too_big": (c_size_t, [c_void_p, c_size_t, c_uint32, c_void_p]),
+    "mss_clamp": (c_bool, [c_void_p, c_size_t, c_size_t, c_bool]),
     "packet_complete_checksum": (c_bool, [c_void_p, c_size_t, c_size_t, c_size_t]),
     "checksum_add": (c_uint16, [c_uint16, c_void_p, c_size_t]),
     "padded_length": (c_size_t, [c_size_t, c_int, c_size_t]),

@@ -160,3 +160,99 @@ def test_other_payloads_and_protocols_are_no_data_message(packets: Packets) -> N
     ):
         assert packets.udp_with(packet, DATA) is None
     assert packets.udp_with(ipv6(HERE6, str(IPv6Address(1)), udp(data[:4]), next_header=UDP), DATA) == 64
+
+
+# -- packets larger than the path --
+
+
+@pytest.mark.parametrize(("size", "mtu"), [(1341, 1340), (1420, 1340), (577, 576), (1420, 68)])
+def test_an_ipv4_packet_that_must_stay_whole_is_told_what_fits(packets: Packets, size: int, mtu: int) -> None:
+    """[D6] RFC 1191: the MTU stands in the last two bytes of the header."""
+    packet = ipv4(HERE, THERE, udp(bytes(size - 28)), protocol=UDP)
+    answer = packets.too_big(packet, mtu)
+    assert (answer[9], answer[20], answer[21]) == (ICMP, 3, 4)
+    assert (answer[24:26], int.from_bytes(answer[26:28], "big")) == (b"\0\0", mtu)
+    assert (answer[12:16], answer[16:20]) == (packet[16:20], packet[12:16])
+    assert answer[28:] == packet[: len(answer) - 28]
+    assert (checksum(answer[:20]), checksum(answer[20:])) == (0, 0)
+
+
+@pytest.mark.parametrize(("size", "mtu", "told"), [(1321, 1320, 1320), (1420, 1200, 1280), (1281, 68, 1280)])
+def test_an_ipv6_packet_is_told_what_fits_but_never_less_than_1280(
+    packets: Packets, size: int, mtu: int, told: int
+) -> None:
+    """[D6]"""
+    packet = ipv6(HERE6, THERE6, udp(bytes(size - 48)), next_header=UDP)
+    answer = packets.too_big(packet, mtu)
+    assert (answer[6], answer[40], answer[41], int.from_bytes(answer[44:48], "big")) == (ICMP6, 2, 0, told)
+    assert answer[48:] == packet[: len(answer) - 48]
+    assert checksum(answer[8:40] + struct.pack(">II", len(answer) - 40, ICMP6) + answer[40:]) == 0
+
+
+def test_what_fits_or_may_be_cut_or_cannot_be_answered_goes_as_it_is(packets: Packets) -> None:
+    body = udp(bytes(1392))
+    for packet, mtu in (
+        (ipv4(HERE, THERE, body, protocol=UDP), 1420),
+        (ipv4(HERE, THERE, body, protocol=UDP, may_fragment=True), 1340),
+        (ipv4(HERE, "224.0.0.5", body, protocol=UDP), 1340),
+        (ipv6(HERE6, THERE6, body, next_header=UDP), 1440),
+        (ipv6(HERE6, THERE6, bytes(1240), next_header=UDP), 1220),
+        (ipv6(HERE6, THERE6, body, next_header=60), 1340),
+        (b"\x45" + bytes(1419), 1340),
+        (b"", 0),
+    ):
+        assert packets.too_big(packet, mtu) == b""
+
+
+def test_of_ipv6_fragments_the_first_is_answered(packets: Packets) -> None:
+    """A large datagram of a sender that believes in the link's MTU."""
+    for next_header, body in ((UDP, udp(bytes(1380))), (ICMP6, echo(128) + bytes(1324))):
+        first = struct.pack(">BBHI", next_header, 0, 1, 7) + body
+        later = struct.pack(">BBHI", next_header, 0, 1388 | 1, 7) + body
+        assert packets.too_big(ipv6(HERE6, THERE6, first, next_header=44), 1340)[40] == 2
+        assert packets.too_big(ipv6(HERE6, THERE6, later, next_header=44), 1340) == b""
+    error = struct.pack(">BBHI", ICMP6, 0, 1, 7) + echo(1) + bytes(1324)
+    assert packets.too_big(ipv6(HERE6, THERE6, error, next_header=44), 1340) == b""
+    assert packets.unreachable(ipv6(HERE6, THERE6, b"\x11\0\0\1", next_header=44)) == b""
+
+
+@pytest.mark.parametrize("tags", [b"", b"\x81\x00\x00\x07", b"\x88\xa8\x00\x05\x81\x00\x00\x07"])
+def test_the_answer_to_a_frame_comes_back_by_the_way_it_came(packets: Packets, tags: bytes) -> None:
+    """[D6] Addresses exchanged, tags kept; inside is the answer to the packet."""
+    us, them = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+    for packet, kind in (
+        (ipv4(HERE, THERE, udp(bytes(1392)), protocol=UDP), b"\x08\x00"),
+        (ipv6(HERE6, THERE6, udp(bytes(1372)), next_header=UDP), b"\x86\xdd"),
+    ):
+        answer = packets.frame_too_big(them + us + tags + kind + packet, 1340)
+        assert answer == us + them + tags + kind + packets.too_big(packet, 1340)
+
+
+def test_frames_that_nobody_could_answer_go_as_they_are(packets: Packets) -> None:
+    us, them, group = (
+        bytes.fromhex("020000000001"),
+        bytes.fromhex("020000000002"),
+        bytes.fromhex("01005e000001"),
+    )
+    packet = ipv4(HERE, THERE, udp(bytes(1392)), protocol=UDP)
+    assert packets.frame_too_big(them + us + b"\x08\x00" + packet, 1340)
+    for frame in (
+        group + us + b"\x08\x00" + packet,
+        them + group + b"\x08\x00" + packet,
+        them + us + b"\x86\xdd"[::-1] + packet,
+        them + us + b"\x08\x00",
+        them + us,
+        (them + us + b"\x81\x00\x00\x01" * 3 + b"\x08\x00" + packet),
+        them + us + b"\x08\x00" + ipv4(HERE, THERE, udp(bytes(1392)), protocol=UDP, may_fragment=True),
+    ):
+        assert packets.frame_too_big(frame, 1340) == b""
+
+
+@given(st.binary(max_size=1500), st.integers(0, 70_000))
+@settings(max_examples=200)
+def test_any_bytes_may_be_too_big(packets: Packets, garbage: bytes, mtu: int) -> None:
+    for packet in (garbage, ipv4(HERE, THERE, garbage, protocol=UDP), ipv6(HERE6, THERE6, garbage)):
+        answer = packets.too_big(packet, mtu)
+        assert not answer or len(packet) > mtu
+        assert packets.unreachable(answer) == b""
+        packets.frame_too_big(packet, mtu)

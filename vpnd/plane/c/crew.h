@@ -7,6 +7,7 @@
 #ifndef VPND_CREW_H
 #define VPND_CREW_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,7 +30,7 @@ struct crew {
     struct plane *plane;
     const struct crew_kind *kind;
     bool is_started;
-    unsigned count;
+    atomic_uint count; /* changed by the main thread */
     struct worker workers[WORKERS_MAX];
     uint64_t heartbeats[WORKERS_MAX]; /* when they were last looked at */
 };

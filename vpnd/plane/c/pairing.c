@@ -26,11 +26,16 @@ static void split(struct plane *plane, unsigned queue) {
     crew_watch(&plane->outbound, queue, fd, queue);
 }
 
+/* Is there an inbound worker of that number, and will there be while the tables are held? */
+static bool has_partner(const struct plane *plane, unsigned queue) {
+    return queue < plane->sockets.workers;
+}
+
 void pairing_watch(struct plane *plane, unsigned queue) {
     struct pairing *pairing = pairing_of(plane, queue);
     atomic_store(&pairing->since_ns, 0);
     atomic_store(&pairing->work, 0);
-    if (queue < plane->inbound.count) {
+    if (has_partner(plane, queue)) {
         join(plane, queue);
     } else {
         split(plane, queue);
@@ -43,8 +48,8 @@ void pairing_unwatch(struct plane *plane, unsigned queue) {
     crew_unwatch(&plane->inbound, queue, fd);
 }
 
-void pairing_limit(struct plane *plane, unsigned inbound_workers) {
-    for (unsigned queue = inbound_workers; queue < plane->link.queues; queue++) {
+void pairing_settle(struct plane *plane) {
+    for (unsigned queue = plane->sockets.workers; queue < plane->link.queues; queue++) {
         if (atomic_load(&pairing_of(plane, queue)->is_joined)) {
             split(plane, queue);
         }
@@ -75,7 +80,7 @@ void pairing_account(struct plane *plane, unsigned queue, unsigned packets, size
             begin(pairing, now_ns);
         }
     } else if (elapsed >= QUIET_NS) {
-        if (work < QUIET_WORK && queue < plane->inbound.count) {
+        if (work < QUIET_WORK && has_partner(plane, queue)) {
             join(plane, queue);
         }
         begin(pairing, now_ns);

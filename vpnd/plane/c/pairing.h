@@ -32,8 +32,9 @@ struct pairing {
 void pairing_watch(struct plane *plane, unsigned queue);
 void pairing_unwatch(struct plane *plane, unsigned queue);
 
-/* From now on there are so many inbound workers; the same conditions. */
-void pairing_limit(struct plane *plane, unsigned inbound_workers);
+/* sockets.workers changed: queues whose partner will end go back to their own worker. The same
+ * conditions. */
+void pairing_settle(struct plane *plane);
 
 /* So much was moved, one way or the other, by a worker of that queue or of its sockets. May hand
  * the queue over. */

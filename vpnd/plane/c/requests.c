@@ -130,7 +130,7 @@ static enum wire_error handle_set_sockets(struct request *request) {
     }
     pthread_rwlock_wrlock(&plane->tables);
     sockets_set(plane, list, wanted.count, workers);
-    pairing_limit(plane, workers);
+    pairing_settle(plane);
     pthread_rwlock_unlock(&plane->tables);
     crew_shrink(&plane->inbound, workers);
     request->fds_taken = true;
