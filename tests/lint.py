@@ -12,7 +12,9 @@ PYTHON_SOURCES = ("vpnd", "tests", "benchmarks", "run")
 
 
 def main() -> int:
-    c_files = sorted(str(path) for folder in ("vpnd", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.[ch]"))
+    c_files = sorted(
+        str(path) for folder in ("vpnd", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.[ch]")
+    )
     commands = (
         (BIN / "ruff", "check", *PYTHON_SOURCES),
         (BIN / "ruff", "format", "--check", *PYTHON_SOURCES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from tests.plane import far
 from tests.plane.harness import Far, Rig, wait_until
 from tests.plane.packets import numbered
+from vpnd.errors import PlaneError
 from vpnd.plane import events
 
 HERE, THERE = "10.1.0.1", "10.2.0.7"
+_IP_MTU_DISCOVER = 10  # linux/in.h
 
 
 @pytest.fixture
@@ -58,6 +61,50 @@ def test_a_ping_is_answered_by_the_plane_itself_ten_times_a_second(tun: Rig, pee
     tun.no_event(events.ControlEvent)
 
 
+@pytest.mark.parametrize("size", [5, 1220, 1440, 8940])
+def test_a_probe_is_answered_by_the_plane_itself_with_the_size_that_came(
+    tun: Rig, peer: Far, size: int
+) -> None:
+    """[D4] While vpnd restarts the path shall not look smaller than it is."""
+    session = peer.install()
+    peer.send(session.seal(b"\x21\x04\x03\x02\x01".ljust(size, b"\0")))
+    assert session.open(peer.receive()).plaintext == b"\x22\x04\x03\x02\x01" + struct.pack("<H", size)
+    tun.no_event(events.ControlEvent)
+
+
+@pytest.mark.parametrize(("mtu", "piece"), [(1400, 1396 - 60), (1280, 1276 - 60)])
+def test_a_probe_that_came_in_pieces_is_answered_with_what_one_of_them_held(
+    tun: Rig, peer: Far, mtu: int, piece: int
+) -> None:
+    """[D4] The loopback cuts it, as a router on the way would; pieces are multiples of 8 bytes."""
+    session = peer.install()
+    tun.namespace.run("ip", "link", "set", "lo", "mtu", str(mtu))
+    try:
+        peer.socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, 0)
+        peer.send(session.seal(b"\x21".ljust(1440, b"\0")))
+        answer = session.open(peer.receive()).plaintext
+    finally:
+        tun.namespace.run("ip", "link", "set", "lo", "mtu", "65536")
+    assert answer == b"\x22" + bytes(4) + struct.pack("<H", piece)
+
+
+def test_probes_leave_as_large_as_asked_and_are_answered_twenty_times_a_second(tun: Rig, peer: Far) -> None:
+    """[H13] More of them are counted."""
+    session = peer.install()
+    for size in (1220, 8940):
+        tun.client.send_control(1, b"\x21".ljust(size, b"\0"))
+        assert session.open(peer.receive()).plaintext == b"\x21".ljust(size, b"\0")
+    with pytest.raises(PlaneError, match="bad_length"):
+        tun.client.send_control(1, b"\x21".ljust(9001, b"\0"))
+    storm = 200
+    for _ in range(storm):
+        peer.send(session.seal(b"\x21" + bytes(99)))
+    wait_until(lambda: tun.drops().get("control_rate", 0) >= storm - 40, "the storm counted")
+    answers = far.receive_waiting(peer.socket)
+    assert len(answers) + tun.drops()["control_rate"] == storm
+    assert 1 <= len(answers) <= 40
+
+
 def test_a_storm_of_control_messages_does_not_reach_the_daemon_whole(tun: Rig, peer: Far) -> None:
     """[H13] Control messages beyond a peer's rate are counted; data goes on."""
     session = peer.install()
@@ -73,7 +120,7 @@ def test_a_storm_of_control_messages_does_not_reach_the_daemon_whole(tun: Rig, p
 
 
 @pytest.mark.parametrize(
-    "body", [b"\x27", b"\x27" + bytes(7), b"\x23" + bytes(7), b"\x24", b"\x24" + bytes(9)]
+    "body", [b"\x21" + bytes(3), b"\x27", b"\x27" + bytes(7), b"\x23" + bytes(7), b"\x24", b"\x24" + bytes(9)]
 )
 def test_a_control_message_of_a_wrong_size_is_no_message(tun: Rig, peer: Far, body: bytes) -> None:
     """[H13] What the plane itself should read and cannot: data_inner."""

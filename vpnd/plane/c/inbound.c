@@ -6,6 +6,7 @@
 #include "coalesce.h"
 #include "content.h"
 #include "control.h"
+#include "mss.h"
 #include "outbound.h"
 #include "plane.h"
 #include "sealing.h"
@@ -254,6 +255,8 @@ static bool check_inside(struct inbound *inbound, struct opened *opened) {
     }
     if (content_check(inbound->plane, &inbound->known, opened->session->peer->number,
                       opened->datagram->reception->tos, inbound->now_ns, content, &reason)) {
+        (void)mss_clamp(content->bytes + content->network_at, content->size - content->network_at,
+                        peer_mtu(inbound->plane, opened->session->peer), content->is_partial);
         return true;
     }
     content->size = 0;
@@ -323,8 +326,9 @@ static void finish_run(struct inbound *inbound, struct run *run) {
         if (opened->is_for_link) {
             deliver(inbound, &opened->content);
         } else if (is_control(&opened->content)) {
-            control_receive(inbound->plane, inbound->sender, run->session, run->from,
-                            opened->content.bytes, opened->content.size, inbound->now_ns);
+            control_receive(inbound->plane, inbound->sender, run->session,
+                            opened->datagram->reception, opened->content.bytes,
+                            opened->content.size, inbound->now_ns);
         }
     }
 }

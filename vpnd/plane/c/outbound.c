@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "icmp.h"
+#include "mss.h"
 #include "plane.h"
 #include "sealing.h"
 
@@ -127,24 +128,79 @@ static void choose_everybody(struct outbound *outbound, struct message *message)
     send_chosen(outbound);
 }
 
-/* Tells the sender of an IP packet at once what it would otherwise learn by a timeout. */
-static void answer_unreachable(struct outbound *outbound, const uint8_t *packet, size_t size) {
-    struct virtio_net_hdr header = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
-    uint8_t answer[ICMP_ANSWER_MAX];
+/* May the sender of a packet be told something now? Counts it if so. */
+static bool may_answer(struct outbound *outbound) {
     uint64_t now_ns = outbound->now_ns;
     if (outbound->answered_ns > now_ns + ANSWERS_AT_ONCE * ANSWER_INTERVAL_NS) {
-        return;
-    }
-    size_t answer_size = icmp_unreachable(packet, size, answer);
-    if (answer_size == 0) {
-        return;
+        return false;
     }
     if (outbound->answered_ns < now_ns) {
         outbound->answered_ns = now_ns;
     }
     outbound->answered_ns += ANSWER_INTERVAL_NS;
-    struct iovec vectors[2] = {{&header, sizeof(header)}, {answer, answer_size}};
+    return true;
+}
+
+static void answer(struct outbound *outbound, uint8_t *bytes, size_t size) {
+    struct virtio_net_hdr header = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
+    struct iovec vectors[2] = {{&header, sizeof(header)}, {bytes, size}};
     (void)link_write(outbound->plane, 0, vectors, 2);
+}
+
+/* Tells the sender of an IP packet at once what it would otherwise learn by a timeout. */
+static void answer_unreachable(struct outbound *outbound, const uint8_t *packet, size_t size) {
+    uint8_t bytes[ICMP_ANSWER_MAX];
+    size_t length = icmp_unreachable(packet, size, bytes);
+    if (length > 0 && may_answer(outbound)) {
+        answer(outbound, bytes, length);
+    }
+}
+
+/* The answer to the sender of a packet that is larger than the path carries; 0 if there can be
+ * none. What nobody can be told about goes as it is: the network may still cut it. */
+static size_t write_too_big(struct message *message, uint32_t mtu, uint8_t *bytes) {
+    message_finish(message);
+    if (message->kind == MESSAGE_FRAME) {
+        return icmp_frame_too_big(message->bytes + 1, message->size - 1, mtu, bytes);
+    }
+    return icmp_too_big(message->bytes, message->size, mtu, bytes);
+}
+
+/* Is the frame larger than the path carries, and its sender told so? Its first piece is as large
+ * as any, and finishing that one harms no other. */
+static bool refuse_too_large(struct outbound *outbound, const struct peer *peer,
+                             const struct cut *cut) {
+    uint32_t mtu = atomic_load_explicit(&peer->mtu, memory_order_relaxed);
+    size_t largest = cut->piece_size == 0 ? cut->size : cut->header_size + cut->piece_size;
+    if (mtu == 0 || largest - cut->network_at <= mtu) {
+        return false;
+    }
+    struct cut copy = *cut;
+    struct message piece;
+    uint8_t bytes[ICMP_FRAME_MAX];
+    size_t length = segment_next(&copy, &piece) ? write_too_big(&piece, mtu, bytes) : 0;
+    if (length == 0) {
+        return false;
+    }
+    uint64_t pieces = 1;
+    while (segment_next(&copy, &piece)) {
+        pieces++;
+    }
+    drop_count(outbound->plane, peer, DROP_path_too_large, pieces);
+    if (may_answer(outbound)) {
+        answer(outbound, bytes, length);
+    }
+    return true;
+}
+
+/* Fits what goes to one peer to its path; false: it does not go. */
+static bool fit_path(struct outbound *outbound, const struct peer *peer, struct cut *cut) {
+    bool has_packet = cut->kind == MESSAGE_PACKET || cut->network_at > 0;
+    if (cut->piece_size == 0 && has_packet) {
+        (void)mss_clamp(cut->bytes + cut->network_at, cut->size - cut->network_at,
+                        peer_mtu(outbound->plane, peer), cut->is_partial);
+    }
+    return !refuse_too_large(outbound, peer, cut);
 }
 
 /* The peer that the frame is for; NULL: all of them. */
@@ -164,6 +220,9 @@ static struct peer *peer_for_frame(struct outbound *outbound, const uint8_t *fra
 static void take_ethernet(struct outbound *outbound, struct cut *cut) {
     struct peer *peer = peer_for_frame(outbound, cut->bytes, cut->size);
     struct message message;
+    if (peer != NULL && !fit_path(outbound, peer, cut)) {
+        return;
+    }
     while (segment_next(cut, &message)) {
         if (peer != NULL) {
             choose(outbound, peer, &message);
@@ -183,6 +242,9 @@ static void take_packet(struct outbound *outbound, struct cut *cut) {
     if (peer == NULL) {
         drop_count(plane, NULL, DROP_no_peer, 1);
         answer_unreachable(outbound, cut->bytes, cut->size);
+        return;
+    }
+    if (!fit_path(outbound, peer, cut)) {
         return;
     }
     while (segment_next(cut, &message)) {

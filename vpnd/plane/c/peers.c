@@ -17,6 +17,11 @@ void peers_close(struct peers *peers) {
     free(peers->list);
 }
 
+size_t peer_mtu(const struct plane *plane, const struct peer *peer) {
+    size_t mtu = atomic_load_explicit(&peer->mtu, memory_order_relaxed);
+    return mtu != 0 && mtu < plane->link.mtu ? mtu : plane->link.mtu;
+}
+
 struct peer *peer_find(const struct peers *peers, uint32_t number) {
     return number < COUNTERS_PEER_MAX ? peers->by_number[number] : NULL;
 }

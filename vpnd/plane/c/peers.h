@@ -49,6 +49,7 @@ struct peer {
     uint32_t staged_bytes;
     uint64_t wanted_at_ns;
     struct rate pongs;
+    struct rate probes;
     struct rate controls;
 
     uint8_t pending_news; /* peer_news */
@@ -65,6 +66,10 @@ struct peers {
 
 int peers_open(struct peers *peers);
 void peers_close(struct peers *peers);
+
+/* The largest inner packet that reaches the peer whole. */
+size_t peer_mtu(const struct plane *plane, const struct peer *peer);
+
 struct peer *peer_find(const struct peers *peers, uint32_t number);
 
 /* A peer without networks and endpoint, its counters zero. 0 or -ENOMEM. */

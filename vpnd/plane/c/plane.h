@@ -67,6 +67,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs go onto the w
 /* Messages inside a session, protocol section 9. */
 #define DATA_TYPE         0x0cu
 #define DATA_HEADER_SIZE  16u
+#define CONTROL_MAX       9000u /* bytes of a message that we send: the largest probe */
 #define DATA_OVERHEAD     (DATA_HEADER_SIZE + AEAD_TAG_SIZE)
 #define PACKET_PARTIAL    0x10u /* in an IP packet's first byte: its checksum is partial */
 #define FRAME_PREFIX      0x10u /* an Ethernet frame follows */

@@ -310,7 +310,7 @@ static enum wire_error handle_send_control(struct request *request) {
     memcpy(&wanted, request->body, sizeof(wanted));
     const uint8_t *bytes = request->body + sizeof(wanted);
     size_t size = request->length - sizeof(wanted);
-    if (size == 0 || size > WIRE_DATAGRAM_MAX) {
+    if (size == 0 || size > (bytes[0] == CONTROL_PROBE ? CONTROL_MAX : WIRE_DATAGRAM_MAX)) {
         return WIRE_ERROR_bad_length;
     }
     if ((bytes[0] & 0xf0) != CONTROL_NIBBLE || !endpoint_is_valid_or_none(&wanted.to)) {

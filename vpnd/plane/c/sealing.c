@@ -12,6 +12,12 @@ struct ticket {
     uint64_t counter;
 };
 
+/* Padding makes no packet larger than the path carries. */
+static size_t most_padded(const struct plane *plane, const struct peer *peer) {
+    size_t mtu = peer_mtu(plane, peer);
+    return mtu < plane->link.padding_mtu ? mtu : plane->link.padding_mtu;
+}
+
 /* A padded frame needs its length inside, an unpadded one does not. */
 static size_t plaintext_size(const struct plane *plane, const struct session *session,
                              const struct message *message) {
@@ -19,10 +25,11 @@ static size_t plaintext_size(const struct plane *plane, const struct session *se
     if (mode == PADDING_NONE || message->kind == MESSAGE_CONTROL) {
         return message->size;
     }
+    size_t most = most_padded(plane, session->peer);
     if (message->kind == MESSAGE_PACKET) {
-        return padded_length(message->size, mode, plane->link.padding_mtu);
+        return padded_length(message->size, mode, most);
     }
-    size_t most = plane->link.padding_mtu + FRAME_HEADER_SIZE + FRAME_PADDED_SIZE;
+    most += FRAME_HEADER_SIZE + FRAME_PADDED_SIZE;
     size_t needed = message->size - 1 + FRAME_PADDED_SIZE;
     return needed > most ? message->size : padded_length(needed, mode, most);
 }
@@ -259,7 +266,7 @@ static enum send_result prepare_control(struct plane *plane, struct peer *peer,
 enum send_result send_control(struct plane *plane, struct sender *sender, struct peer *peer,
                               struct session *session, const struct destination *to,
                               const uint8_t *bytes, size_t size, uint64_t now_ns) {
-    uint8_t copy[WIRE_DATAGRAM_MAX];
+    uint8_t copy[CONTROL_MAX];
     struct message message = {.bytes = copy, .size = size, .kind = MESSAGE_CONTROL};
     struct ticket ticket;
     if (size > sizeof(copy)) {

@@ -120,16 +120,18 @@ enum wire_error sockets_check(const int *fds, unsigned count, struct udp_socket 
     return 0;
 }
 
-/* The kernel tells the local address of each datagram, by which answers leave, and its DSCP and
- * ECN. */
+/* The kernel tells the local address of each datagram, by which answers leave, its DSCP and ECN,
+ * and the pieces it came in. */
 static void want_headers(const struct udp_socket *socket) {
     int on = 1;
     if (socket->domain == AF_INET6) {
         (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
         (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof(on));
+        (void)setsockopt(socket->fd, IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &on, sizeof(on));
     }
     if (socket->takes_ipv4) {
         (void)setsockopt(socket->fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on));
+        (void)setsockopt(socket->fd, IPPROTO_IP, IP_RECVFRAGSIZE, &on, sizeof(on));
     }
     if (socket->domain == AF_INET) {
         (void)setsockopt(socket->fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
@@ -277,6 +279,10 @@ static void take_control(struct reception *reception, const struct cmsghdr *item
     } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_TCLASS) {
         memcpy(&value, CMSG_DATA(item), sizeof(value));
         reception->tos = (uint8_t)value;
+    } else if ((item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVFRAGSIZE) ||
+               (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_RECVFRAGSIZE)) {
+        memcpy(&value, CMSG_DATA(item), sizeof(value));
+        reception->fragment = (uint16_t)value;
     } else if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) {
         memcpy(&value, CMSG_DATA(item), sizeof(value));
         reception->stride = value > 0 ? (size_t)value : reception->size;
@@ -291,6 +297,7 @@ static void reception_fill(struct reception *reception, struct mmsghdr *received
     reception->stride = received->msg_len;
     reception->is_truncated = (header->msg_flags & MSG_TRUNC) != 0;
     reception->tos = 0;
+    reception->fragment = 0;
     memset(&reception->from, 0, sizeof(reception->from));
     endpoint_from_name(&reception->from.to, header->msg_name);
     reception->from.from = (struct source){.socket = (uint8_t)socket, .generation = generation};

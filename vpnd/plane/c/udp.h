@@ -76,7 +76,8 @@ struct reception {
     size_t size;
     size_t stride;
     bool is_truncated;
-    uint8_t tos; /* DSCP and ECN of the outer header */
+    uint8_t tos;       /* DSCP and ECN of the outer header */
+    uint16_t fragment; /* IP packet of the largest piece it came in; 0: it came whole */
     struct destination from;
 };
 
