@@ -189,6 +189,18 @@ def test_a_persistent_peer_stays_up_without_traffic() -> None:
         assert share_session(left, right)
 
 
+def test_a_peer_that_becomes_persistent_without_a_session_is_called_at_once(
+    connected: tuple[Network, Host, Host],
+) -> None:
+    """[F7] The session ended unused; a keepalive that is configured then asks for one."""
+    network, left, right = connected
+    network.run(200.0)
+    assert left.current(right) is None
+    left.configure(peer_of(right, at=right.address, keepalive_s=25))
+    network.run(TICK_S)
+    assert share_session(left, right)
+
+
 def test_a_silent_peer_is_asked_three_times_and_then_a_handshake_starts(
     connected: tuple[Network, Host, Host],
 ) -> None:
