@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nacl._sodium import lib
 
 from vpnd import keys
 from vpnd.errors import KeyFileError
@@ -179,6 +180,15 @@ def test_all_seven_points_of_low_order_are_known(raw: bytes) -> None:
 def test_a_set_top_bit_does_not_hide_a_point_of_low_order(raw: bytes) -> None:
     """[A14, A15] The top bit is no part of the point."""
     assert PublicKey(raw[:31] + bytes([raw[31] | 0x80])).is_low_order()
+
+
+@settings(max_examples=200)
+@given(st.binary(min_size=32, max_size=32) | st.sampled_from(LOW_ORDER))
+def test_low_order_is_what_libsodium_refuses(raw: bytes) -> None:
+    """[A14] It compares the same way before every Diffie-Hellman."""
+    scalar, shared = Secret.copy_of(bytes([1]) * 32), Secret(32)
+    refused = lib.crypto_scalarmult(shared.pointer, scalar.pointer, raw) != 0
+    assert PublicKey(raw).is_low_order() == refused
 
 
 def test_a_generated_key_is_not_of_low_order() -> None:

@@ -197,13 +197,22 @@ def test_a_default_name_that_is_too_long_is_a_mistake_of_the_section(site: Site)
         ),
         ("fwmark = -1", "fwmark: -1 is out of range; it may be 0 to 4294967295"),
         ("fwmark = 0x100000000", "fwmark: 4294967296 is out of range; it may be 0 to 4294967295"),
-        ("workers = 0", "workers: 0 is out of range; it may be 1 to 4294967295"),
-        ("workers = 4", "workers: 4 threads per direction: more than 1 is not yet supported"),
+        ("workers = 0", "workers: 0 is out of range; it may be 1 to 32"),
+        ("workers = 33", "workers: 33 is out of range; it may be 1 to 32"),
+        ("workers = true", "workers: needs an integer, not the boolean true"),
         ('workers = "all"', 'workers: "all" is neither "auto" nor an integer'),
         ('padding = "32"', 'padding: "32" is none of "none", "16", "bucket", "full"'),
         ("padding = 16", "padding: needs a string, not the integer 16"),
         ('offload = "on"', 'offload: "on" is none of "auto", "off"'),
-        ('offload = ["udp-gso"]', "offload: a list is not yet supported"),
+        (
+            'offload = ["tun-vnet", "udp"]',
+            'offload: "udp" is none of "udp-gso", "udp-gro", "tun-vnet"',
+        ),
+        (
+            'offload = ["udp-gso", "udp-gso"]',
+            'offload: "udp-gso" stands twice, first at site.toml:2',
+        ),
+        ("offload = [4]", "offload: needs strings, not the integer 4"),
         ("ListenPort = 5180", 'ListenPort: unknown; did you mean "listen"?'),
     ],
 )
@@ -211,10 +220,18 @@ def test_a_wrong_key_of_local_is_explained(site: Site, line: str, mistake: str) 
     assert site.mistakes(f"[local]\n{line}\n") == [f"site.toml:2: local.{mistake}"]
 
 
-def test_a_wrong_offload_is_told_beside_the_list_being_early(site: Site) -> None:
-    assert site.mistakes('[local]\noffload = [\n"tun-vnet",\n"udp"]\n') == [
-        "site.toml:2: local.offload: a list is not yet supported",
-        'site.toml:4: local.offload: "udp" is none of "udp-gso", "udp-gro", "tun-vnet"',
+def test_a_packet_mover_serves_so_many_sockets(site: Site) -> None:
+    listen = "listen = [" + ", ".join(f'"10.0.0.{n}:1"' for n in range(1, 4)) + "]"
+    assert site.mistakes(f"[local]\n{listen}\nworkers = 21\n") == []
+    assert site.mistakes(f"[local]\n{listen}\nworkers = 22\n") == [
+        "site.toml:3: local.workers: 22 is too many for 3 endpoints; 21 at most"
+    ]
+
+
+def test_workers_are_not_counted_for_endpoints_that_are_mistakes(site: Site) -> None:
+    listen = "listen = [" + ", ".join(f'"10.0.0.{n}:1"' for n in range(1, 10)) + "]"
+    assert site.mistakes(f"[local]\n{listen}\nworkers = 32\n") == [
+        "site.toml:2: local.listen: 9 endpoints; at most 8"
     ]
 
 

@@ -142,6 +142,30 @@ def test_workers_may_be_left_to_vpnd(site: Site) -> None:
     assert site.load('[local]\nworkers = "auto"\n').local.workers == "auto"
 
 
+@pytest.mark.parametrize("workers", [1, 2, 32])
+def test_workers_may_be_as_many_as_written(site: Site, workers: int) -> None:
+    config = site.load(f"[local]\nworkers = {workers}\n")
+    assert config.local.workers == workers
+    assert dict(describe(config))["local.workers"] == str(workers)
+
+
+@pytest.mark.parametrize(
+    ("written", "names", "shown"),
+    [
+        ("[]", (), "[]"),
+        ('["udp-gro"]', ("udp-gro",), '["udp-gro"]'),
+        ('["tun-vnet", "udp-gso"]', ("udp-gso", "tun-vnet"), '["udp-gso", "tun-vnet"]'),
+        ('"auto"', "auto", '"auto"'),
+        ('"off"', "off", '"off"'),
+    ],
+)
+def test_offloads_may_be_named_in_any_order(site: Site, written: str, names: object, shown: str) -> None:
+    config = site.load(f"[local]\noffload = {written}\n")
+    assert config.local.offload == names
+    assert dict(describe(config))["local.offload"] == shown
+    assert site.load(f"[local]\noffload = {shown}\n") == config
+
+
 def test_a_peer_in_its_own_file_equals_one_in_the_main_file(site: Site) -> None:
     in_main = site.load(PEER).peers
     in_own_file = site.load("", berlin=PEER.replace("[peer.berlin]", "")).peers
@@ -169,6 +193,13 @@ def test_the_place_of_a_key_is_known(site: Site) -> None:
 def test_the_place_of_a_key_in_a_peer_file_is_known(site: Site) -> None:
     config = site.load("", berlin=PEER.replace("[peer.berlin]", ""))
     assert config.place_of("peer.berlin.endpoint") == Place("site.d/berlin.toml", 4, "endpoint")
+
+
+def test_a_key_of_a_file_that_is_gone_has_no_line(site: Site) -> None:
+    """The place is looked for when somebody asks, and the files may have changed by then."""
+    config = site.load(EVERY_KEY)
+    config.files[0].unlink()
+    assert config.place_of("local.knock") == Place("site.toml", None, "local.knock")
 
 
 def test_the_description_of_a_configuration_is_a_configuration_that_says_the_same(site: Site) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.fakes.status_reports import BERLIN, BERLIN_KEY, OSLO, SITE_KEY, site, status
-from vpnd.control import StatusReport, to_openmetrics
+from vpnd.control import PlaneReport, StatusReport, to_openmetrics
 
 GOLDEN = f"""\
 # TYPE vpnd_instance info
@@ -20,6 +20,11 @@ vpnd_uptime_seconds{{instance="site"}} 273659.0
 # UNIT vpnd_plane_uptime_seconds seconds
 # HELP vpnd_plane_uptime_seconds Time since the packet mover started.
 vpnd_plane_uptime_seconds{{instance="site"}} 781200.0
+# TYPE vpnd_offload_active gauge
+# HELP vpnd_offload_active 1 while the kernel's offload is in use.
+vpnd_offload_active{{instance="site",offload="udp-gso"}} 1
+vpnd_offload_active{{instance="site",offload="udp-gro"}} 1
+vpnd_offload_active{{instance="site",offload="tun-vnet"}} 1
 # TYPE vpnd_health_findings gauge
 # HELP vpnd_health_findings Findings that wait for the operator.
 vpnd_health_findings{{instance="site"}} 0
@@ -103,7 +108,14 @@ def test_what_is_not_known_has_no_sample() -> None:
         "vpnd_peer_rtt_seconds",
         "vpnd_peer_handshake_age_seconds",
         "vpnd_plane_uptime_seconds",
+        "vpnd_offload_active",
     }
+
+
+def test_each_offload_is_on_or_off() -> None:
+    found = samples(status(plane=PlaneReport(1.0, None, ("udp-gro",))))
+    active = {dict(labels)["offload"]: value for (name, labels), value in found.items() if "offload" in name}
+    assert active == {"udp-gso": 0, "udp-gro": 1, "tun-vnet": 0}
 
 
 def test_two_instances_share_one_exposition() -> None:

@@ -1,3 +1,6 @@
+import json
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +23,7 @@ from vpnd.control import (
     from_json,
     parse_json,
     to_json,
+    to_text,
 )
 from vpnd.errors import ControlError
 
@@ -37,6 +41,27 @@ def test_every_report_survives_its_line(kind: type, data: st.DataObject) -> None
     line = encode_reply(report)
     assert line.count(b"\n") == 1
     assert from_json(kind, decode_reply(line)) == report
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_the_text_is_that_of_the_standard_encoder(value: object) -> None:
+    assert to_text(value) == json.dumps(value)
+    assert to_text(value, is_indented=True, is_ascii=False) == json.dumps(value, indent=2, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_in_json_is_never_written(number: float) -> None:
+    with pytest.raises(ValueError, match="is no JSON number"):
+        to_text({"a": [number]})
 
 
 def test_a_reply_is_one_object_under_ok() -> None:

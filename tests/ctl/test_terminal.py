@@ -62,7 +62,7 @@ def test_no_character_is_too_much_for_the_stream() -> None:
     terminal = Terminal.of(out, err, {}, may_colour=False)
     terminal.print("caf\u00e9 \ud800")
     terminal.print_error("\u2717")
-    terminal.print_json({"name": "caf\u00e9"}, indent=None)
+    terminal.print_json({"name": "caf\u00e9"}, is_indented=False)
     assert out.text() == 'caf\\xe9 \\ud800\n{"name": "caf\\u00e9"}\n'
     assert err.text() == "\\u2717\n"
 

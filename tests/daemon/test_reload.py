@@ -10,11 +10,12 @@ import pytest
 
 from vpnd.config import Config, load, read_secrets
 from vpnd.control import ReloadReport
-from vpnd.daemon import planes, reload
+from vpnd.daemon import planes, reload, wanted
 from vpnd.endpoint import Endpoint
 from vpnd.errors import ControlError, HostError, PlaneError
 from vpnd.host.plan import HostPlan
 from vpnd.keys import PublicKey, Secret
+from vpnd.plane.wire import Offload
 from vpnd.protocol.peer import PeerOptions
 
 PRIVATE = "YAwKKFkZLbAAvMKQBpUOQbVKMTa8OBbi4mUaF6Q4c3E=\n"
@@ -112,6 +113,10 @@ class FakeInstance:
         self.shaped: list[HostPlan] = []
         self.shaping = asyncio.Lock()
         self.listens: list[tuple[Endpoint, ...]] = []
+        self.usable_cpus = 1
+        self.queues: list[int] = []
+        self.sockets: list[int] = []
+        self.offloads: list[Offload] = []
 
     def refuse(self, step: str) -> None:
         waiting = self.refusals.get(step)
@@ -130,7 +135,11 @@ class FakeInstance:
     def known_endpoints(self) -> dict[PublicKey, Endpoint]:
         return {}
 
-    def note_sockets(self, plane: FakePlane) -> None:
+    async def give_link(self, plane: FakePlane, inventory: str, plan: HostPlan) -> None:
+        self.refuse("link")
+        self.queues.append(plan.link.queues)
+
+    def note_plane(self, plane: FakePlane) -> None:
         self.events.append("sockets")
 
     def rebuild_device(self) -> None:
@@ -179,14 +188,15 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     made = Site(tmp_path)
     instance = made.instance
 
-    def give_link(plane: object, inventory: str, link: object) -> None:
-        instance.refuse("link")
+    def give_options(plane: object, inventory: str, config: Config) -> None:
+        instance.offloads.append(wanted.offloads(config))
 
-    def give_sockets(plane: object, inventory: str, config: Config, settings: object) -> None:
+    def give_sockets(plane: object, inventory: str, config: Config, settings: object, workers: int) -> None:
         instance.refuse("sockets")
         instance.listens.append(config.local.listen)
+        instance.sockets.append(workers)
 
-    monkeypatch.setattr(planes, "give_link", give_link)
+    monkeypatch.setattr(planes, "give_options", give_options)
     monkeypatch.setattr(planes, "give_sockets", give_sockets)
     return made
 
@@ -256,6 +266,27 @@ def test_another_port_gives_other_sockets(site: Site) -> None:
     site.instance.reload()
     assert [str(each) for each in site.instance.listens[0]] == ["0.0.0.0:5181"]
     assert "sockets" in site.instance.events
+
+
+def test_other_workers_give_other_queues_and_sockets(site: Site) -> None:
+    """[I6] And every part of the machine is told of as many."""
+    for workers in (2, 1):
+        site.write(local=f"workers = {workers}")
+        assert summary(site.instance.reload())[0] == ("change", "local.workers")
+        assert site.instance.queues[-1] == site.instance.sockets[-1] == workers
+        assert site.instance.shaped[-1].link.queues == workers
+
+
+def test_other_offloads_are_told_to_the_plane(site: Site) -> None:
+    """[I6] Only the link's own makes another device: peers agree with it what a packet may look like."""
+    site.write(local='offload = ["tun-vnet"]')
+    site.instance.reload()
+    assert site.instance.offloads == [Offload.TUN_VNET]
+    assert "device" not in site.instance.events
+    site.write(local='offload = "off"')
+    site.instance.reload()
+    assert site.instance.offloads == [Offload.TUN_VNET, Offload(0)]
+    assert "device" in site.instance.events
 
 
 @pytest.mark.parametrize("what", ["key", "knock", "mtu", "padding"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -162,6 +164,65 @@ def test_sockets_serve_what_they_are_bound_to() -> None:
     assert not serves([one], [one, two])
     assert not serves([one, two], [one])
     assert not serves([], [one])
+
+
+def test_each_worker_has_a_socket_on_every_port(kept: list[socket.socket]) -> None:
+    """Those of one endpoint stand together, an ephemeral port is the same for all of them."""
+    kept += open_sockets([ANY4, ANY6], 0, 3)
+    assert [each.family for each in kept] == 3 * [socket.AF_INET] + 3 * [socket.AF_INET6]
+    assert len({port_of(each) for each in kept[:3]}) == len({port_of(each) for each in kept[3:]}) == 1
+
+
+def test_what_comes_from_one_source_stays_with_one_socket_and_all_have_their_share(
+    kept: list[socket.socket],
+) -> None:
+    kept += open_sockets([ANY4], 0, 2)
+    seen: dict[int, set[int]] = {}
+    for number in range(200):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(number.to_bytes(2), ("127.0.0.1", port_of(kept[0])))
+    for place, each in enumerate(kept):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                seen.setdefault(int.from_bytes(each.recv(16)), set()).add(place)
+    assert len(seen) == 200
+    assert all(len(places) == 1 for places in seen.values())
+    assert set().union(*seen.values()) == {0, 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_of_ours_is_not_shared_with_another_instance(kept: list[socket.socket], workers: int) -> None:
+    """[I9] However many sockets the two have on it; and nothing stays open."""
+    kept += open_sockets([ANY4], 0, workers)
+    taken = Endpoint(ANY4.address, port_of(kept[0]))
+    before = descriptors()
+    for others in (1, 2):
+        with pytest.raises(HostError, match="another program has the port"):
+            open_sockets([taken], 0, others)
+    assert descriptors() == before
+
+
+def test_a_port_that_we_hold_is_taken_over_by_other_sockets(kept: list[socket.socket]) -> None:
+    """[I6] Nothing that comes meanwhile is missed: the new stand before the old go."""
+    old = open_sockets([ANY4], 0)
+    bound = Endpoint(ANY4.address, port_of(old[0]))
+    kept += open_sockets([bound], 0, 2, held=[bound])
+    close_sockets(old)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"here", bound.to_sockaddr())
+    readable, _, _ = select.select(kept, (), (), 5)
+    assert [each.recv(16) for each in readable] == [b"here"]
+
+
+def test_as_many_sockets_as_workers_serve_an_endpoint() -> None:
+    one, two = Endpoint(ip_address("192.0.2.1"), 5180), Endpoint(ip_address("::"), 5180)
+    assert serves([one, one, two, two], [one, two], 2)
+    assert not serves([one, two], [one, two], 2)
+    assert not serves([one, one, two, two], [one, two], 1)
+    assert not serves([one, one, two], [one, two], 2)
+    assert serves([two, two], [], 2)
+    assert not serves([two, two], [], 1)
 
 
 def test_any_ephemeral_ports_serve_a_configuration_without_ports() -> None:

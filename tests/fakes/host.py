@@ -65,6 +65,8 @@ class Host:
     knock: Secret = field(default_factory=Secret.zero)
     timers: Timers = TIMERS
     is_running: bool = True
+    shows_all: bool = False  # every stamp at every tick, not only those that moved
+    last_shown: dict[PublicKey, Activity] = field(default_factory=dict)
     queue_depth: int = 0
     peers: list[PeerOptions] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
@@ -159,7 +161,7 @@ class Host:
         self.plane.expire(now)
         self.drain_events()
         if self.is_running:
-            self.perform(self.device.tick(now, self.activity()))
+            self.perform(self.device.tick(now, self.shown(now)))
             self.drain_events()
 
     def next_wake(self) -> float:
@@ -168,6 +170,15 @@ class Host:
         if self.is_running:
             deadlines.append(self.device.next_deadline(self.clock.now))
         return min(deadline for deadline in deadlines if deadline is not None)
+
+    def shown(self, now: float) -> dict[PublicKey, Activity]:
+        """The stamps that the driver would show: those that moved, and those that are wanted."""
+        activity, before = self.activity(), self.last_shown
+        self.last_shown = activity
+        if self.shows_all:
+            return activity
+        wanted = self.device.looks_wanted(now)
+        return {key: seen for key, seen in activity.items() if key in wanted or seen != before.get(key)}
 
     def activity(self) -> dict[PublicKey, Activity]:
         return {

@@ -10,11 +10,12 @@ from tests.host.namespace import (
     link,
     link_locals,
     make_read_only,
+    routes,
     set_sysctl,
     sh,
     sysctl,
 )
-from tests.host.plans import a_link, a_plan
+from tests.host.plans import a_link, a_plan, a_route
 from vpnd.errors import HostError
 from vpnd.host import Host, HostPlan, open_link
 from vpnd.host.tun import TUNSETPERSIST
@@ -163,6 +164,65 @@ def test_a_mtu_that_the_kernel_refuses_is_named_with_the_changes_made_before(hos
     with pytest.raises(HostError, match=r"link: vpn-site mtu 70000: Invalid argument.*mtu greater") as caught:
         host.apply(a_plan(a_link("10.0.0.1/24", mtu=70000)))
     assert [change.step for change in caught.value.done][:1] == ["link"]  # type: ignore[attr-defined]
+
+
+@in_namespace
+def test_a_link_of_one_queue_gives_way_to_one_of_several_with_all_that_stood_on_it(host: Host) -> None:
+    settle(host, a_plan(a_link("10.0.0.1/24", "fd00::1/64"), a_route("10.20.0.0/16")))
+    before = link("vpn-site")["ifindex"]
+    plan = a_plan(a_link("10.0.0.1/24", "fd00::1/64", queues=2), a_route("10.20.0.0/16"))
+    changes = [str(change) for change in host.difference(plan)]
+    assert changes[:2] == [
+        "link: delete vpn-site: it was made for one queue, 2 are wanted",
+        "link: create tun link vpn-site of 2 queues",
+    ]
+    settle(host, plan)
+    shown = link("vpn-site")
+    assert shown["ifindex"] != before
+    assert shown["linkinfo"]["info_data"]["multi_queue"] is True
+    assert addresses("vpn-site") == {"10.0.0.1/24", "fd00::1/64"}
+    assert routes() == {"10.20.0.0/16 vpn-site 254 50"}
+    assert sysctl(f"{IPV6_CONF}/accept_ra") == "0"
+
+
+@in_namespace
+def test_a_link_of_several_queues_stays_for_a_plan_of_one(host: Host) -> None:
+    settle(host, a_plan(a_link("10.0.0.1/24", queues=2)))
+    before = link("vpn-site")["ifindex"]
+    assert host.make_way(a_plan(a_link("10.0.0.1/24")), is_held=False) == ()
+    settle(host, a_plan(a_link("10.0.0.1/24")))
+    assert link("vpn-site")["ifindex"] == before
+
+
+@in_namespace
+def test_way_is_made_only_where_there_is_no_room_and_also_while_we_hold_the_link(host: Host) -> None:
+    wide = a_plan(a_link("10.0.0.1/24", queues=2))
+    assert host.make_way(wide, is_held=False) == ()
+    settle(host, a_plan(a_link("10.0.0.1/24")))
+    descriptors = open_link(a_link())
+    try:
+        (change,) = host.make_way(wide, is_held=True)
+        assert change.detail == "delete vpn-site: it was made for one queue, 2 are wanted"
+        assert "vpn-site" not in sh("ip -br link")
+        assert host.make_way(wide, is_held=True) == ()
+    finally:
+        os.close(descriptors[0])
+    os.close(open_link(wide.link)[0])
+
+
+@in_namespace
+def test_way_is_not_made_through_a_link_that_another_holds_or_owns(host: Host, tmp_path: Path) -> None:
+    settle(host, a_plan(a_link("10.0.0.1/24")))
+    wide = a_plan(a_link("10.0.0.1/24", queues=2))
+    descriptors = open_link(a_link())
+    try:
+        with pytest.raises(HostError, match="replace link vpn-site: another process holds it"):
+            host.make_way(wide, is_held=False)
+    finally:
+        os.close(descriptors[0])
+    with pytest.raises(HostError, match="belongs to vpnd's instance site"):
+        Host(tmp_path / "other").make_way(a_plan(a_link(queues=2), instance="other"), is_held=False)
+    assert "vpn-site" in sh("ip -br link")
 
 
 @in_namespace

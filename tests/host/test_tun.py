@@ -19,6 +19,10 @@ def close(descriptors: tuple[int, ...]) -> None:
         os.close(descriptor)
 
 
+def data(name: str) -> object:
+    return link("vpn-site")["linkinfo"]["info_data"][name]
+
+
 @in_namespace
 @pytest.mark.parametrize(("kind", "flag"), [("tun", 0x0001), ("tap", 0x0002)])
 def test_a_queue_has_a_vnet_header_of_ten_bytes_and_no_packet_information(kind: str, flag: int) -> None:
@@ -98,16 +102,33 @@ def test_a_link_held_by_someone_is_busy() -> None:
 
 @in_namespace
 def test_queues_share_one_link_and_do_not_mix_with_a_single_one() -> None:
-    descriptors = open_link(a_link(), queues=2)
+    close(open_link(a_link()))
+    with pytest.raises(HostError, match=r"made for one queue and 2 are asked for.*ip link delete vpn-site"):
+        open_link(a_link(queues=2))
+    sh("ip link delete vpn-site")
+    descriptors = open_link(a_link(queues=2))
     try:
         assert len(descriptors) == 2
-        assert link("vpn-site")["linkinfo"]["info_data"]["multi_queue"] is True
+        assert data("multi_queue") is True
         with pytest.raises(HostError, match="2 of its queues are open"):
-            open_link(a_link(), queues=2)
+            open_link(a_link(queues=2))
     finally:
         close(descriptors)
-    with pytest.raises(HostError, match="made for several queues and one are asked for"):
-        open_link(a_link())
+
+
+@in_namespace
+def test_a_link_of_several_queues_takes_any_number_also_beside_those_that_are_held() -> None:
+    held = open_link(a_link(queues=2))
+    index = link("vpn-site")["ifindex"]
+    for queues in (4, 1):
+        opened = open_link(a_link(queues=queues), held=len(held))
+        close(held)
+        held = opened
+        assert (len(held), data("numqueues")) == (queues, queues)
+    close(held)
+    close(open_link(a_link()))
+    assert link("vpn-site")["ifindex"] == index
+    assert data("multi_queue") is True
 
 
 @in_namespace

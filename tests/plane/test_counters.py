@@ -28,7 +28,7 @@ def head(
 def peer(number: int, *, has_current: int = 1) -> bytes:
     drops = [0] * 64
     drops[4] = number
-    return wire.PEER_COUNTERS.pack(*range(number, number + 12), 0xA1, has_current, 3, 0, *drops)
+    return wire.PEER_COUNTERS.pack(*range(number, number + 12), 0xA1, has_current, 3, 5, *drops)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_one_peer_by_its_number(memory: int) -> None:
     assert (read.last_data_sent_ns, read.last_data_received_ns) == (106, 107)
     assert (read.unanswered_sent_since_ns, read.unanswered_received_since_ns) == (108, 109)
     assert (read.session_messages, read.session_bytes) == (110, 111)
-    assert (read.current_index, read.staged) == (0xA1, 3)
+    assert (read.current_index, read.staged, read.gso_error) == (0xA1, 3, 5)
     assert read.drops == {"data_auth": 100}
     write_peer(memory, 9_999, peer(100, has_current=0))
     assert counters.peer(9_999).current_index is None
@@ -75,6 +75,21 @@ def test_a_number_beyond_the_capacity_is_no_peer(memory: int) -> None:
     for peer_id in (-1, PEERS):
         with pytest.raises(IndexError):
             counters.peer(peer_id)
+    counters.close()
+
+
+def test_a_mark_changes_with_any_number_of_its_peer_and_with_no_others(memory: int) -> None:
+    counters = PlaneCounters(memory)
+    write_peer(memory, 7, peer(100))
+    before = counters.mark(7)
+    write_peer(memory, 6, peer(50))
+    write_peer(memory, 8, peer(50))
+    assert counters.mark(7) == before
+    for at in range(0, wire.PEER_COUNTERS.size, 4):
+        changed = bytearray(peer(100))
+        changed[at] ^= 1
+        write_peer(memory, 7, bytes(changed))
+        assert counters.mark(7) != before
     counters.close()
 
 

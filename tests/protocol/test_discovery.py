@@ -84,6 +84,31 @@ def test_frames_need_room_for_their_headers() -> None:
     assert told(left) == told(right) == [1340 - 19]
 
 
+def test_frames_that_arrive_in_pieces_may_be_as_large_as_the_link_has_them() -> None:
+    """[E9] A bridged network counts on every frame; a packet's sender is told, a frame's is not."""
+    for kind, limit in ((Feature.TAP, 0), (Feature.TUN, 1340)):
+        network, left, right = meet(1400, options=replace(ASKING, link_type=kind))
+        network.run(0.3)
+        network.wire.drop_rules.clear()
+        here = left.device.snapshot(right.key)
+        (asked,) = [
+            action.payload
+            for action in left.actions
+            if isinstance(action, SendControl) and len(action.payload) + 60 == 1420
+        ]
+        session = left.current(right)
+        assert here.path_mtu is None
+        assert session is not None
+        piece = b"\x22" + asked[1:5] + (1400 - 60).to_bytes(2, "little")
+        left.perform(
+            left.device.receive_control(
+                right.key, session.local_index, right.address, piece, network.clock.now
+            )
+        )
+        network.run(SEARCH_S)
+        assert told(left) == [limit]
+
+
 def test_a_peer_without_the_feature_is_not_asked() -> None:
     network = Network()
     left, right = network.add("left", 1, options=ASKING), network.add("right", 2)

@@ -79,7 +79,7 @@ def test_of_a_path_that_cuts_the_piece_itself_is_asked_for_and_nothing_is_waited
     road = Road(1390, cuts=True)
     road.begin()
     assert road.asked == [1280, 1380, 1400, 1386]
-    assert (road.path.carried, road.path.limit) == (1386, 1386)
+    assert (road.path.carried, road.path.limit, road.path.is_cut) == (1386, 1386, True)
 
 
 def test_a_piece_no_larger_than_what_was_carried_teaches_nothing() -> None:
@@ -238,7 +238,18 @@ def test_a_path_that_begins_to_cut_is_found_out_by_the_first_answer() -> None:
     road.mtu, road.cuts = 1400, True
     road.doubt()
     assert road.asked == [1480, 1280, 1380, 1400, 1420]
-    assert (road.path.carried, road.path.limit) == (1400, 1400)
+    assert (road.path.carried, road.path.limit, road.path.is_cut) == (1400, 1400, True)
+
+
+def test_a_path_that_swallows_what_it_used_to_cut_is_known_for_that() -> None:
+    """A bridge may rely on pieces only as long as they arrive."""
+    road = Road(1400, cuts=True)
+    road.begin()
+    assert road.path.is_cut
+    road.mtu, road.cuts = 1300, False
+    road.doubt()
+    road.run(10.0)
+    assert (road.path.carried, road.path.is_cut) == (1280, False)
 
 
 def test_there_is_nothing_to_doubt_before_an_end_and_at_the_least() -> None:

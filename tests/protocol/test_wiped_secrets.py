@@ -40,14 +40,14 @@ def secrets_of_the_run() -> dict[bytes, str]:
 
 
 def test_after_the_handshakes_no_secret_of_theirs_is_left_in_memory() -> None:
-    """[G6] Ephemerals, states, field keys and transport keys: 0 hits in another process's memory.
+    """[G6] Ephemerals, shared secrets, states, field and transport keys: 0 hits in another process's memory.
 
     That the search works is shown by the static key, which has to be there.
     """
     if not Path("/proc/self/mem").exists():
         pytest.skip("/proc/PID/mem is not here")
     secrets = secrets_of_the_run()
-    assert sorted(set(secrets.values())) == ["derived", "ephemeral", "state"]
+    assert sorted(set(secrets.values())) == ["derived", "ephemeral", "shared", "state"]
     assert len(secrets) > 30
     with subprocess.Popen(
         [*PROGRAM, "keep"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -12,6 +12,8 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 
+from nacl._sodium import lib
+
 from tests.fakes.host import OPTIONS, endpoint, peer_of_key
 from vpnd.keys import Identity, PublicKey, Secret
 from vpnd.protocol import boxes, local
@@ -76,8 +78,9 @@ def run() -> tuple[Device, Device]:
 
 
 def tell() -> None:
-    """Prints the ephemerals, the final states and the transport keys while they live."""
+    """Prints the ephemerals, shared secrets, states, field keys and transport keys while they live."""
     make_ephemeral, derive = boxes.make_ephemeral, boxes.Chain.derive
+    derive_inside, absorb_shared = boxes.Chain._derive_inside, boxes.Chain.absorb_shared
 
     def telling_ephemeral(identity: Secret, random: bytes, monotonic_ns: int) -> Secret:
         ephemeral = make_ephemeral(identity, random, monotonic_ns)
@@ -90,8 +93,22 @@ def tell() -> None:
         sys.stdout.write(f"derived {key.expose()[:32].hex()}\n")
         return key
 
+    def telling_field_key(self: boxes.Chain, person: bytes) -> object:
+        key = derive_inside(self, person)
+        sys.stdout.write(f"state {self._state.expose().hex()}\n")
+        sys.stdout.write(f"derived {self._key.expose().hex()}\n")
+        return key
+
+    def telling_shared(self: boxes.Chain, person: bytes, private: Secret, public: bytes) -> bool:
+        shared = Secret(32)
+        lib.crypto_box_beforenm(shared.pointer, public, private.pointer)
+        sys.stdout.write(f"shared {shared.expose().hex()}\n")
+        return absorb_shared(self, person, private, public)
+
     vars(local)["make_ephemeral"] = telling_ephemeral
     boxes.Chain.derive = telling_derive  # type: ignore[method-assign]
+    boxes.Chain._derive_inside = telling_field_key  # type: ignore[method-assign]
+    boxes.Chain.absorb_shared = telling_shared  # type: ignore[method-assign]
     run()
 
 

@@ -50,7 +50,7 @@ def _local(local: LocalConfig) -> list[tuple[str, str]]:
         ("workers", str(local.workers) if isinstance(local.workers, int) else _text(local.workers)),
         ("knock", _optional(local.knock)),
         ("padding", _text(local.padding)),
-        ("offload", _text(local.offload)),
+        ("offload", _text(local.offload) if isinstance(local.offload, str) else _array(local.offload)),
     ]
 
 

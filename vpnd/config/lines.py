@@ -44,6 +44,22 @@ def find_lines(text: str) -> dict[KeyPath, int]:
     return scanner.lines
 
 
+class Lines:
+    """The lines of one file's keys; the text is walked when the first is asked for.
+
+    Only mistakes ask, and a file of ten thousand peers has a hundred thousand places.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: dict[KeyPath, int] | None = None
+
+    def find(self, path: KeyPath) -> int | None:
+        if self._found is None:
+            self._found = find_lines(self._text)
+        return self._found.get(path)
+
+
 class _LostError(Exception):
     """The text is not what a TOML parser would have accepted."""
 

@@ -12,11 +12,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from vpnd.config.lines import find_lines
+from vpnd.config.lines import KeyPath, Lines
 from vpnd.config.names import SECTION_KEYS
 from vpnd.config.parse import parse_peer_name
 from vpnd.config.peers import ReadPeer, read_peer, read_peers
-from vpnd.config.reader import Reading, Table
+from vpnd.config.reader import Reading, Table, show_path
 from vpnd.config.sections import read_interface, read_local, read_routing
 from vpnd.config.together import ReadSections, check_together, unique_peers
 from vpnd.config.values import Config, Place
@@ -56,7 +56,7 @@ def load(instance: str, file: Path) -> Config:
         local=local,
         peers=tuple(peer.config for peer in peers),
         routing=routing,
-        places=reading.places,
+        find_place=Places(file, peer_files).find,
     )
 
 
@@ -106,11 +106,11 @@ def _read_toml(reading: Reading, file: Path) -> Table:
         data = file.read_bytes()
     except (OSError, ValueError) as error:
         _refuse_file(reading, file, error)
-        return Table(reading, shown, {}, lines={}, broken=True)
+        return Table(reading, shown, {}, lines=Lines(""), broken=True)
     text = ""
     try:
         text = data.decode()
-        return Table(reading, shown, tomllib.loads(text), lines=find_lines(text))
+        return Table(reading, shown, tomllib.loads(text), lines=Lines(text))
     except UnicodeDecodeError as error:
         line, problem = data.count(b"\n", 0, error.start) + 1, "not UTF-8 text"
     except RecursionError:
@@ -118,7 +118,39 @@ def _read_toml(reading: Reading, file: Path) -> Table:
     except ValueError as error:
         line, problem = _explain_toml_error(str(error), text)
     reading.mistake(Place(shown, line, ""), problem)
-    return Table(reading, shown, {}, lines={}, broken=True)
+    return Table(reading, shown, {}, lines=Lines(""), broken=True)
+
+
+class Places:
+    """Where the keys of a configuration stand, looked for in its files again when somebody asks.
+
+    To remember it of ten thousand peers would take more memory than the peers themselves.
+    """
+
+    def __init__(self, file: Path, peer_files: tuple[Path, ...]) -> None:
+        self._file = file
+        self._peer_files = {f.name.removesuffix(".toml"): f for f in peer_files}
+        self._lines: dict[Path, Lines] = {}
+
+    def find(self, key: str) -> Place | None:
+        """Finds a key such as "peer.berlin.public_key"; None where it is not set or the file is gone."""
+        section, _, rest = key.partition(".")
+        if section != "peer":
+            return self._find_in(self._file, (section, rest))
+        name, _, last = rest.rpartition(".")
+        place = self._find_in(self._file, (section, name, last))
+        if place is None and name in self._peer_files:
+            place = self._find_in(self._peer_files[name], (last,))
+        return place
+
+    def _find_in(self, file: Path, path: KeyPath) -> Place | None:
+        if file not in self._lines:
+            try:
+                self._lines[file] = Lines(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                self._lines[file] = Lines("")
+        line = self._lines[file].find(path)
+        return None if line is None else Place(_show_file(file), line, show_path(path))
 
 
 def _explain_toml_error(message: str, text: str) -> tuple[int | None, str]:

@@ -23,6 +23,7 @@ from vpnd.keys import KEY_SIZE, PublicKey
 
 PUSHABLE: Final = ("address", "routes", "dns", "mtu")
 _KEEPALIVE_MAX: Final = 65535  # seconds
+_NOTHING: Final[frozenset[str]] = frozenset()  # one for all: an empty set of its own has 216 bytes
 _NO_KEY: Final = PublicKey(bytes(KEY_SIZE))  # stands in for a wrong one until the mistake is raised
 
 
@@ -64,7 +65,7 @@ def read_peer(table: Table, name: str) -> ReadPeer:
         networks=tuple(network.value for network in networks),
         route=table.boolean("route", True),
         keepalive=table.integer("keepalive", 0, 0, _KEEPALIVE_MAX),
-        accept=frozenset(word.value for word in table.each("accept", _parse_pushable)),
+        accept=frozenset(word.value for word in table.each("accept", _parse_pushable)) or _NOTHING,
         enabled=table.boolean("enabled", True),
     )
     return ReadPeer(config, table, networks)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
 
-from vpnd.config.lines import KeyPath
+from vpnd.config.lines import KeyPath, Lines
 from vpnd.config.names import explain_unknown
 from vpnd.config.values import Place
 from vpnd.errors import Mistake
@@ -30,14 +30,19 @@ class Placed(Generic[T]):
     """A value and where it stands."""
 
     value: T
-    place: Place
+    table: Table
+    key: str
+    index: int | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.table.place(self.key, self.index)
 
 
 class Reading:
-    """One run over all files of an instance: gathers their mistakes, and the places of their keys."""
+    """One run over all files of an instance: gathers their mistakes."""
 
     def __init__(self) -> None:
-        self.places: dict[str, Place] = {}
         self._files: dict[str, int] = {}
         self._found: list[Mistake] = []
 
@@ -66,7 +71,7 @@ class Table:
         file: str,
         content: Mapping[str, object],
         *,
-        lines: Mapping[KeyPath, int],
+        lines: Lines,
         path: tuple[str, ...] = (),
         name: tuple[str, ...] = (),
         broken: bool = False,
@@ -91,8 +96,8 @@ class Table:
         """Where the table, a key or an item of it stands; an absent key stands where its table does."""
         path: KeyPath = self._path if key is None else (*self._path, key)
         item = path if index is None else (*path, index)
-        line = self._lines.get(item, self._lines.get(self._path))
-        return Place(self._file, line, ".".join(map(_show_key, map(str, path))))
+        line = self._lines.find(item) or self._lines.find(self._path)
+        return Place(self._file, line, show_path(path))
 
     def wrong(self, key: str, text: str, index: int | None = None) -> None:
         """Notes a mistake of this key."""
@@ -137,9 +142,7 @@ class Table:
     def check_names(self, known: Collection[str]) -> None:
         """Notes each key that is not known, with the name it may have been meant to be."""
         for key in self._content:
-            if key in known:
-                self.reading.places[".".join((*self._name, key))] = self.place(key)
-            else:
+            if key not in known:
                 self.wrong(key, explain_unknown(key, known))
 
     def boolean(self, key: str, default: bool) -> bool:
@@ -198,7 +201,7 @@ class Table:
                 result = parse(value)
             except ValueError as error:
                 self.wrong(key, str(error))
-        return Placed(result, self.place(key))
+        return Placed(result, self, key)
 
     def each(
         self, key: str, parse: Callable[[str], T], *, same: Callable[[T], Hashable] = lambda value: value
@@ -221,7 +224,7 @@ class Table:
                 continue
             first = found.get(same(parsed))
             if first is None:
-                found[same(parsed)] = Placed(parsed, self.place(key, index))
+                found[same(parsed)] = Placed(parsed, self, key, index)
             else:
                 self.wrong(key, f"{show_text(item)} stands twice, first at {first.place}", index)
         return tuple(found.values())
@@ -266,6 +269,11 @@ def _show_character(character: str) -> str:
     if character.isprintable():
         return character
     return f"\\u{ord(character):04X}" if ord(character) < 0x10000 else f"\\U{ord(character):08X}"
+
+
+def show_path(path: KeyPath) -> str:
+    """A path as it is written in the file."""
+    return ".".join(map(_show_key, map(str, path)))
 
 
 def _show_key(part: str) -> str:

@@ -18,7 +18,7 @@ from vpnd.config.parse import (
     parse_secret_path,
 )
 from vpnd.config.reader import Table, show_text
-from vpnd.config.values import InterfaceConfig, IPInterface, LocalConfig, RoutingConfig
+from vpnd.config.values import InterfaceConfig, IPInterface, LocalConfig, OffloadName, RoutingConfig
 from vpnd.endpoint import Endpoint
 
 MTU_DEFAULT: Final = 1420  # bytes of an inner packet: 1500 outside less 80 for IPv6, UDP and the data header
@@ -26,11 +26,12 @@ MTU_MIN: Final = 576  # bytes; every IPv4 host takes that much (RFC 791)
 MTU_MAX: Final = {"tun": 65535, "tap": 65521}  # bytes; the tap driver of Linux counts the Ethernet header in
 TXQUEUELEN_DEFAULT: Final = 1000  # packets
 METRIC_DEFAULT: Final = 50
-LISTEN_MAX: Final = 8  # sockets one packet mover serves
+LISTEN_MAX: Final = 8
+WORKERS_MAX: Final = 32  # threads per direction
+SOCKETS_MAX: Final = 64  # one packet mover serves; every worker has one for each endpoint
 KEY_FOLDER: Final = Path("/etc/vpnd/keys")
 TABLES: Final = {"default": 253, "main": 254, "local": 255}  # the kernel's own numbers for the names
 _UINT32_MAX: Final = 2**32 - 1
-_OFFLOADS: Final = ("udp-gso", "udp-gro", "tun-vnet")
 
 _TYPES: Final[dict[str, Literal["tun", "tap"]]] = {"tun": "tun", "tap": "tap"}
 _PADDINGS: Final[dict[str, Literal["none", "16", "bucket", "full"]]] = {
@@ -40,6 +41,11 @@ _PADDINGS: Final[dict[str, Literal["none", "16", "bucket", "full"]]] = {
     "full": "full",
 }
 _OFFLOAD_WORDS: Final[dict[str, Literal["auto", "off"]]] = {"auto": "auto", "off": "off"}
+_OFFLOADS: Final[dict[str, OffloadName]] = {
+    "udp-gso": "udp-gso",
+    "udp-gro": "udp-gro",
+    "tun-vnet": "tun-vnet",
+}
 
 
 def read_interface(table: Table, instance: str) -> InterfaceConfig:
@@ -88,11 +94,12 @@ def _read_mtu(table: Table, highest: int) -> int:
 def read_local(table: Table, instance: str) -> LocalConfig:
     table.check_names(SECTION_KEYS["local"])
     default_key = KEY_FOLDER / f"{instance}.key"
+    listen = _read_listen(table)
     return LocalConfig(
         private_key=table.parsed("private_key", parse_secret_path, default_key, secret=True).value,
-        listen=_read_listen(table),
+        listen=listen,
         fwmark=table.integer("fwmark", 0, 0, _UINT32_MAX),
-        workers=_read_workers(table),
+        workers=_read_workers(table, len(listen)),
         knock=table.parsed("knock", parse_secret_path, None, secret=True).value,
         padding=table.choice("padding", "none", _PADDINGS),
         offload=_read_offload(table),
@@ -116,7 +123,7 @@ def _covers(wide: Endpoint, narrow: Endpoint) -> bool:
     return wide.address.is_unspecified and wide.port == narrow.port and same_family
 
 
-def _read_workers(table: Table) -> int | Literal["auto"]:
+def _read_workers(table: Table, endpoints: int) -> int | Literal["auto"]:
     if table.raw("workers") == "auto":
         return "auto"
     if isinstance(table.raw("workers"), str):
@@ -124,24 +131,25 @@ def _read_workers(table: Table) -> int | Literal["auto"]:
         return "auto"
     if "workers" not in table:
         return "auto"
-    workers = table.integer("workers", 1, 1, _UINT32_MAX)
-    if workers > 1:
-        table.unsupported("workers", f"{workers} threads per direction: more than 1")
+    workers = table.integer("workers", 1, 1, WORKERS_MAX)
+    if workers * endpoints > SOCKETS_MAX and table.is_sound("listen"):
+        table.wrong(
+            "workers", f"{workers} is too many for {endpoints} endpoints; {SOCKETS_MAX // endpoints} at most"
+        )
     return workers
 
 
-def _read_offload(table: Table) -> Literal["auto", "off"]:
+def _read_offload(table: Table) -> Literal["auto", "off"] | tuple[OffloadName, ...]:
     if isinstance(table.raw("offload"), list):
-        table.each("offload", _parse_offload)
-        table.unsupported("offload", "a list")
-        return "auto"
+        named = {placed.value for placed in table.each("offload", _parse_offload)}
+        return tuple(name for name in _OFFLOADS.values() if name in named)
     return table.choice("offload", "auto", _OFFLOAD_WORDS)
 
 
-def _parse_offload(word: str) -> str:
+def _parse_offload(word: str) -> OffloadName:
     if word not in _OFFLOADS:
         raise ValueError(f"{show_text(word)} is none of {', '.join(map(show_text, _OFFLOADS))}")
-    return word
+    return _OFFLOADS[word]
 
 
 def read_routing(table: Table) -> RoutingConfig:

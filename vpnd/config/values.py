@@ -1,12 +1,12 @@
 """What a configuration says, once it is free of mistakes.
 
 Owns the frozen values that the rest of vpnd reads and compares whole. Knows nothing of TOML;
-the only trace of the files is where each key stood, kept aside for later error messages.
+the only trace of the files is a way to find where a key stands, for later error messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
@@ -17,6 +17,7 @@ from vpnd.keys import PublicKey
 
 IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
+OffloadName: TypeAlias = Literal["udp-gso", "udp-gro", "tun-vnet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class InterfaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class LocalConfig:
-    """Our own end. An empty `listen` means an ephemeral port: we call, nobody can call us first."""
+    """Our own end. An empty `listen` means an ephemeral port: we call, nobody can call us first.
+
+    `offload` names those that may run, in their usual order.
+    """
 
     private_key: Path
     listen: tuple[Endpoint, ...]
@@ -53,7 +57,7 @@ class LocalConfig:
     workers: int | Literal["auto"]
     knock: Path | None
     padding: Literal["none", "16", "bucket", "full"]
-    offload: Literal["auto", "off"]
+    offload: Literal["auto", "off"] | tuple[OffloadName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,8 @@ class Config:
     local: LocalConfig
     peers: tuple[PeerConfig, ...]
     routing: RoutingConfig
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    find_place: Callable[[str], Place | None] = field(default=lambda _: None, compare=False, repr=False)
 
     def place_of(self, key: str) -> Place:
         """Tells where a key such as "peer.berlin.public_key" is set; a defaulted one has no line."""
-        return self.places.get(key) or Place(str(self.files[0]), None, key)
+        return self.find_place(key) or Place(str(self.files[0]), None, key)

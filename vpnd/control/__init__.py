@@ -76,6 +76,7 @@ from vpnd.control.status import (
     StatusReport,
     no_such_peer,
 )
+from vpnd.control.text import to_text
 from vpnd.control.values import from_json, parse_json, to_json
 
 __all__ = [
@@ -146,4 +147,5 @@ __all__ = [
     "parse_json",
     "to_json",
     "to_openmetrics",
+    "to_text",
 ]

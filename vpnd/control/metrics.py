@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from vpnd.control.status import InstanceReport, PeerReport, StatusReport
+from vpnd.control.status import OFFLOADS, InstanceReport, PeerReport, StatusReport
 
 Sample = tuple[Mapping[str, str], float | None]
 
@@ -106,6 +106,12 @@ def _plane_uptime(instance: InstanceReport) -> Iterator[Sample]:
     yield {"instance": instance.instance}, instance.plane.uptime_s if instance.plane else None
 
 
+def _offloads(instance: InstanceReport) -> Iterator[Sample]:
+    for offload in OFFLOADS if instance.plane else ():
+        labels = {"instance": instance.instance, "offload": offload}
+        yield labels, int(instance.plane is not None and offload in instance.plane.offload)
+
+
 def _drops(instance: InstanceReport) -> Iterator[Sample]:
     for reason, packets in instance.drops.items():
         yield {"instance": instance.instance, "reason": reason}, packets
@@ -131,6 +137,7 @@ _FAMILIES = (
     _Family(
         "vpnd_plane_uptime_seconds", "gauge", "Time since the packet mover started.", _plane_uptime, "seconds"
     ),
+    _Family("vpnd_offload_active", "gauge", "1 while the kernel's offload is in use.", _offloads),
     _Family("vpnd_health_findings", "gauge", "Findings that wait for the operator.", _findings),
     _Family("vpnd_drops", "counter", "Packets dropped, by reason, with and without a peer.", _drops),
     _Family("vpnd_peer", "info", "What the peer is.", _peer_info),

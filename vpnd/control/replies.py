@@ -6,10 +6,10 @@ ping gets one per echo and a last one with the summary.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from vpnd.control.values import parse_json, to_json
+from vpnd.control.text import to_text
+from vpnd.control.values import parse_json
 from vpnd.errors import ControlError
 
 REPLY_LIMIT = 64 * 1024 * 1024  # bytes of one reply line; 65536 peers of 800 bytes fit
@@ -17,7 +17,7 @@ REPLY_LIMIT = 64 * 1024 * 1024  # bytes of one reply line; 65536 peers of 800 by
 
 def encode_reply(value: object) -> bytes:
     """Gives the line for a report (or any JSON value), newline included."""
-    return _line({"ok": to_json(value)})
+    return _line({"ok": value})
 
 
 def encode_error(error: ControlError) -> bytes:
@@ -40,4 +40,4 @@ def decode_reply(line: bytes) -> Any:
 
 
 def _line(document: object) -> bytes:
-    return json.dumps(document, allow_nan=False).encode() + b"\n"
+    return to_text(document).encode() + b"\n"

@@ -111,7 +111,7 @@ class DropsReport:
 
 @dataclass(frozen=True, slots=True)
 class OffloadReport:
-    """One offload; `text` says why it is off."""
+    """One offload; `text` says why it is off, or what is to be said of one that is on."""
 
     name: str
     is_active: bool
@@ -120,6 +120,8 @@ class OffloadReport:
 
 @dataclass(frozen=True, slots=True)
 class OffloadsReport:
+    """How packets are moved; `workers` threads each way."""
+
     aead: str | None
     workers: int | None
     offloads: tuple[OffloadReport, ...]

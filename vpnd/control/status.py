@@ -13,6 +13,7 @@ from typing import Literal
 from vpnd.errors import ControlError
 
 STATUS_SCHEMA: Literal["vpnd.status/1"] = "vpnd.status/1"
+OFFLOADS = ("udp-gso", "udp-gro", "tun-vnet")
 
 InstanceState = Literal["starting", "up", "degraded", "stopping"]
 PeerState = Literal["up", "connecting", "down", "disabled"]
@@ -30,7 +31,10 @@ class LinkReport:
 
 @dataclass(frozen=True, slots=True)
 class PlaneReport:
-    """The packet mover; `aead` is printed as it stands, such as "aes-256-gcm (ipsec-mb)". None: not known."""
+    """The packet mover; `aead` is printed as it stands, such as "aes-256-gcm (ipsec-mb)". None: not known.
+
+    `offload` are those of OFFLOADS that are active.
+    """
 
     uptime_s: float | None
     aead: str | None

@@ -41,7 +41,7 @@ def _echoes(client: Client, request: Ping) -> Iterator[PingEcho]:
 def _print_echo(context: Context, peer: str, echo: PingEcho) -> None:
     terminal = context.terminal
     if context.as_json:
-        terminal.print_json(echo, indent=None)
+        terminal.print_json(echo, is_indented=False)
     elif echo.rtt_ms is None:
         terminal.print(f"no answer from {peer}: seq={echo.sequence}")
     else:
@@ -53,7 +53,7 @@ def _print_echo(context: Context, peer: str, echo: PingEcho) -> None:
 
 def _print_summary(context: Context, summary: PingSummary) -> None:
     if context.as_json:
-        context.terminal.print_json(summary, indent=None)
+        context.terminal.print_json(summary, is_indented=False)
         return
     lost = summary.sent - summary.received
     share = f"{100 * lost / summary.sent:.0f}%" if summary.sent else "0%"

@@ -5,12 +5,11 @@ Owns the decision about colour and about UTF-8. Knows no verb.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
-from vpnd.control import to_json
+from vpnd.control import to_text
 
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 
@@ -65,11 +64,9 @@ class Terminal:
         for line in lines:
             self.err.write(self._printable(line) + "\n")
 
-    def print_json(self, value: object, *, indent: int | None = 2) -> None:
-        self.out.write(self.json_text(to_json(value), indent=indent) + "\n")
-
-    def json_text(self, value: Any, *, indent: int | None = None) -> str:
-        return json.dumps(value, indent=indent, ensure_ascii=not self.has_unicode)
+    def print_json(self, value: object, *, is_indented: bool = True) -> None:
+        """Prints a report, or what `json.dumps` takes."""
+        self.out.write(to_text(value, is_indented=is_indented, is_ascii=not self.has_unicode) + "\n")
 
     def _printable(self, line: str) -> str:
         encoding = "utf-8" if self.has_unicode else "ascii"

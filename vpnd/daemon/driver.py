@@ -17,7 +17,9 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
 
 from vpnd.daemon.activity import activity_of
+from vpnd.daemon.chatter import Chatter
 from vpnd.daemon.clock import boottime
+from vpnd.daemon.handshake_cpu import HandshakeCpu
 from vpnd.daemon.notices import NoticeWriter
 from vpnd.daemon.strangers import Strangers
 from vpnd.endpoint import Endpoint
@@ -76,9 +78,12 @@ class Driver:
         self._ids: dict[PublicKey, int] = {}
         self._keys: dict[int, PublicKey] = {}
         self._wirings: dict[PublicKey, PeerWiring] = {}
-        self._sessions: dict[PublicKey, set[int]] = {}
+        self._sessions: dict[PublicKey, set[int]] = {}  # of the peers that have any
+        self._seen: dict[PublicKey, int] = {}  # marks of counters, as of the last turn
+        self._dropping: set[PublicKey] = set()
         self._unproven: set[PublicKey] = set()
         self._notices = NoticeWriter()
+        self._chatter = Chatter("peers that are somewhere else now")
         self._gate_keys: GateKeys | None = None  # as the plane has them
         self._timer: asyncio.TimerHandle | None = None
         self._asleep = boottime() - time.monotonic()
@@ -97,6 +102,7 @@ class Driver:
         self.plane, self._gate_keys = plane, None
         self._tend_gate(now)
         self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
+        self._seen, self._dropping = {}, set()
         wanted = {wiring.public_key: wiring for wiring in wirings}
         known = {listed.public_key: listed for listed in inventory.peers}
         for listed in inventory.peers:
@@ -110,8 +116,10 @@ class Driver:
         for key, wiring in wanted.items():
             endpoint, mtu = (known[key].endpoint, known[key].mtu) if key in known else (None, 0)
             self._wire(wiring, self._endpoint(key) if endpoint is None else None)
-            self._sessions[key] = {session.local_index for session in held[key]}
-            self.device.adopt(key, held[key], endpoint, now, mtu)
+            sessions = held.get(key, [])
+            if sessions:
+                self._sessions[key] = {session.local_index for session in sessions}
+            self.device.adopt(key, sessions, endpoint, now, mtu)
         asyncio.get_running_loop().add_reader(plane.fileno(), self._read_plane)
 
     def _held_sessions(self, inventory: Inventory) -> defaultdict[PublicKey, list[AdoptedSession]]:
@@ -193,11 +201,12 @@ class Driver:
     def _bind(self, key: PublicKey, peer_id: int) -> None:
         self._ids[key] = peer_id
         self._keys[peer_id] = key
-        self._sessions.setdefault(key, set())
 
     def _unbind(self, key: PublicKey) -> None:
         del self._keys[self._ids.pop(key)]
         self._sessions.pop(key, None)
+        self._seen.pop(key, None)
+        self._dropping.discard(key)
         self._wirings.pop(key, None)
         self._unproven.discard(key)
         self._notices.forget(key)
@@ -237,7 +246,7 @@ class Driver:
             case actions.InstallSession():
                 self._install(self.plane, action)
             case actions.RetireSession(peer, local_index):
-                self._sessions.get(peer, set()).discard(local_index)
+                self._forget_session(peer, local_index)
                 if peer in self._ids:
                     self.plane.retire_session(self._ids[peer], local_index, wait=False)
             case actions.SendKeepalive(peer):
@@ -277,7 +286,7 @@ class Driver:
     def _install(self, plane: PlaneClient, action: actions.InstallSession) -> None:
         if action.peer not in self._ids:
             return
-        self._sessions[action.peer].add(action.local_index)
+        self._sessions.setdefault(action.peer, set()).add(action.local_index)
         plane.install_session(
             peer_id=self._ids[action.peer],
             local_index=action.local_index,
@@ -295,15 +304,25 @@ class Driver:
         action.send_key.wipe()
         action.receive_key.wipe()
 
+    def _forget_session(self, key: PublicKey, local_index: int) -> None:
+        sessions = self._sessions.get(key, set())
+        sessions.discard(local_index)
+        if not sessions:
+            self._sessions.pop(key, None)
+            self._seen.pop(key, None)
+
     # -- events --
 
     def _read_plane(self) -> None:
         if self.plane is None:
             return
+        spent = HandshakeCpu(self.device.note_handshake_cpu)
         for event in self.plane.read_events(EVENTS_PER_TURN):
+            spent.before(is_handshake=isinstance(event, events.DatagramEvent))
             self._take(event)
             if self.plane is None:
                 return
+        spent.note()
         self._schedule()
         if self.plane.has_events:
             asyncio.get_running_loop().call_soon(self._read_plane)
@@ -312,9 +331,7 @@ class Driver:
         now = boottime()
         match event:
             case events.DatagramEvent(endpoint, data, queue_depth):
-                began = time.thread_time()
                 wanted = self.device.receive(data, endpoint, now, queue_depth=queue_depth)
-                self.device.note_handshake_cpu(time.thread_time() - began, now)
                 if self.device.last_refusal is not None:
                     self.strangers.note(endpoint, self.device.last_refusal, now)
                 self.perform(wanted)
@@ -357,12 +374,13 @@ class Driver:
         return wanted
 
     def _ended(self, key: PublicKey, local_index: int, now: float) -> Sequence[Action]:
-        self._sessions[key].discard(local_index)
+        self._forget_session(key, local_index)
         return self.device.session_ended(key, local_index, now)
 
     def _roamed(self, key: PublicKey, endpoint: Endpoint, state: int, now: float) -> Sequence[Action]:
-        text = RoamState(state).name.lower()
-        _log.info("now at %s (%s)", endpoint, text, extra={"VPND_PEER": self._wirings[key].name})
+        if self._chatter.may_say(now):
+            text = RoamState(state).name.lower()
+            _log.info("now at %s (%s)", endpoint, text, extra={"VPND_PEER": self._wirings[key].name})
         if state == RoamState.PROBATION:
             self._unproven.add(key)
         else:
@@ -379,7 +397,7 @@ class Driver:
         self.last_turn = now
         if self._slept():
             self.perform(self.device.resumed(now))
-        counters = self._read_counters()
+        counters = self._read_counters(now)
         activity = {key: activity_of(each) for key, each in counters.items()}
         self.perform(self.device.tick(now, activity))
         if self.plane is not None:
@@ -415,9 +433,23 @@ class Driver:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self.turn)
 
-    def _read_counters(self) -> Mapping[PublicKey, PeerCounters]:
-        """Copies the numbers of every peer that has a session."""
+    def _read_counters(self, now: float) -> Mapping[PublicKey, PeerCounters]:
+        """Copies the numbers of peers with sessions, of those that somebody waits for or that moved.
+
+        Most of ten thousand peers are quiet at any moment.
+        """
         if self.plane is None:
             return {}
-        read = self.plane.counters.peer
-        return {key: read(self._ids[key]) for key, sessions in self._sessions.items() if sessions}
+        counters, seen = self.plane.counters, self._seen
+        wanted = self.device.looks_wanted(now)
+        read: dict[PublicKey, PeerCounters] = {}
+        for key in self._sessions:
+            peer_id = self._ids[key]
+            mark = counters.mark(peer_id)
+            # Where packets were dropped, a notice may wait for its time.
+            if seen.get(key) != mark or key in wanted or key in self._dropping:
+                seen[key] = mark
+                read[key] = counters.peer(peer_id)
+                if read[key].drops:
+                    self._dropping.add(key)
+        return read

@@ -33,6 +33,8 @@ from vpnd.host.monitor import AddressesChanged, LinkGone, Monitor
 from vpnd.host.plan import HostPlan
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane.client import PlaneClient
+from vpnd.plane.inventory import Inventory
+from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import EPOCH_SIZE, GoodbyeReason, PaddingMode, Timers
 from vpnd.protocol.device import Device
 
@@ -83,12 +85,15 @@ class Instance:
         self.pings = Pings()
         self.resolver = Resolver(self._resolved)
         self._sources = Sources()
+        self._news: set[PublicKey] = set()  # peers that changed in this turn of the loop
         self._timers = timers
         self._wall_clock_ns = wall_clock_ns
         self._known = self.state.load_endpoints()
         self._bound: tuple[Endpoint, ...] = ()
         self._address_errors = snmp.address_errors()
         self._looked_elsewhere: dict[str, int] = {}
+        self.usable_cpus = len(os.sched_getaffinity(0))  # as of now: what follows from it changes at a start
+        self.active_offloads = Offload(0)
         self.shaping = asyncio.Lock()  # held while the machine is brought to a plan, and until that is ours
         self._link_is_gone = False  # said by the kernel; the plane may not have noticed yet
         self._heal_again: set[str] = set()  # parts that broke anew while they were brought back
@@ -155,12 +160,9 @@ class Instance:
     def store(self, *, at_once: bool = False) -> None:
         """Writes down what the next life needs."""
         device = self.driver.device
-        for peer in self.config.peers:
-            endpoint = device.snapshot(peer.public_key).endpoint
-            if endpoint is not None:
-                self._known[peer.public_key] = endpoint
         wanted_keys = {peer.public_key for peer in self.config.peers}
-        self._known = {key: place for key, place in self._known.items() if key in wanted_keys}
+        known = self._known | device.endpoints()
+        self._known = {key: place for key, place in known.items() if key in wanted_keys}
         self.state.store(device.last_timestamp_ns, self._known, boottime(), at_once=at_once)
 
     def known_endpoints(self) -> dict[PublicKey, Endpoint]:
@@ -208,10 +210,12 @@ class Instance:
 
     async def _hand_over(self, plane: PlaneClient) -> None:
         inventory = plane.inventory()
-        planes.give_link(plane, inventory, self._plan().link)
+        planes.give_options(plane, inventory, self.config)
+        await self.give_link(plane, inventory, self._plan())
         await self._shape_as_configured()
-        planes.give_sockets(plane, inventory, self.config, self.settings)
-        self.note_sockets(plane)
+        workers = wanted.workers(self.config.local, self.usable_cpus)
+        planes.give_sockets(plane, inventory, self.config, self.settings, workers)
+        self.note_plane(plane)
         self.driver.device.set_epoch(_epoch_of(plane))
         self.driver.attach(plane, wanted.wirings(self.config))
         self.plane_started_at = plane.hello.started_at
@@ -219,9 +223,11 @@ class Instance:
         held = len(inventory.sessions)
         _log.info("plane %s, %d sessions taken over", plane.hello.aead, held)
 
-    def note_sockets(self, plane: PlaneClient) -> None:
-        """Looks up what the plane's sockets are bound to after a change of them."""
-        self._bound = plane.inventory().sockets
+    def note_plane(self, plane: PlaneClient) -> None:
+        """Looks up what the plane's sockets are bound to, and which offloads run, after a change of them."""
+        inventory = plane.inventory()
+        self._bound = tuple(dict.fromkeys(inventory.sockets))
+        self.active_offloads = inventory.offloads.active
 
     def _plane_gone(self) -> None:
         self.plane_started_at = None
@@ -241,7 +247,15 @@ class Instance:
     # -- link and network --
 
     def _link_failed(self, error: int) -> None:
-        self._heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
+        if not self._has_sound_link():
+            self._heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
+
+    def _has_sound_link(self) -> bool:
+        """Tells whether the failed link was replaced before its failure was read."""
+        try:
+            return self.driver.plane is not None and self.driver.plane.inventory().link_works
+        except PlaneError:
+            return False  # the plane's own end follows
 
     async def _revive_link(self) -> None:
         plane = self.driver.plane
@@ -252,12 +266,27 @@ class Instance:
             # The plane's descriptor may look sound for a moment more: what it holds is not the link.
             self._link_is_gone = False
             inventory = replace(inventory, link_works=False)
-        planes.give_link(plane, inventory, self._plan().link)
+        await self.give_link(plane, inventory, self._plan())
         await self._shape_as_configured()
+        self.note_plane(plane)
         await self.fit_padding()
 
+    async def give_link(self, plane: PlaneClient, inventory: Inventory, plan: HostPlan) -> None:
+        """Hands the link over, a new one where the standing one cannot have the queues. `shape_host` follows.
+
+        Raises HostError, PlaneError.
+        """
+        async with self.shaping:
+            # No turn of the loop between the two: nobody shall see the link missing.
+            made = self.host.make_way(plan, is_held=planes.holds_link(inventory, plan.link))
+            for change in made:
+                _log.info("%s", change)
+            planes.give_link(
+                plane, replace(inventory, link_works=inventory.link_works and not made), plan.link
+            )
+
     def _plan(self) -> HostPlan:
-        return wanted.host_plan(self.config, self.secrets.identity.public)
+        return wanted.host_plan(self.config, self.secrets.identity.public, self.usable_cpus)
 
     async def _shape_as_configured(self) -> None:
         async with self.shaping:
@@ -370,7 +399,15 @@ class Instance:
             self.driver.act(self.driver.device.set_endpoint(key, endpoint, boottime()))
 
     def _peer_changed(self, key: PublicKey) -> None:
-        self._sources.learn(key, self.driver.device.snapshot(key).endpoint, self.config.local.fwmark)
+        if not self._news:
+            asyncio.get_running_loop().call_soon(self._tell_news)
+        self._news.add(key)
+
+    def _tell_news(self) -> None:
+        """Follows what changed since the loop's last turn: thousands of peers may come up in one."""
+        for key in self._news:
+            self._sources.learn(key, self.driver.device.endpoint(key), self.config.local.fwmark)
+        self._news.clear()
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -383,18 +420,20 @@ class Instance:
 
     def _look_elsewhere(self) -> None:
         """Goes back to what the configuration says of peers that do not answer where they were last."""
-        for peer in self.config.peers:
-            if not peer.enabled or peer.endpoint is None:
+        unanswered = self.driver.device.unanswered(ELSEWHERE_AFTER_ATTEMPTS)
+        looked, self._looked_elsewhere = self._looked_elsewhere, {}
+        for peer in self.config.peers if unanswered else ():
+            if peer.endpoint is None or peer.public_key not in unanswered:
                 continue
-            attempts = self.driver.device.snapshot(peer.public_key).attempts
-            rounds = attempts // ELSEWHERE_AFTER_ATTEMPTS
-            if rounds > self._looked_elsewhere.get(peer.name, 0):
-                if isinstance(peer.endpoint, Endpoint):
-                    self._resolved(peer.name, peer.endpoint)
-                else:
-                    # The name may stand for another address by now.
-                    self.resolver.again(peer.name)
+            rounds = unanswered[peer.public_key] // ELSEWHERE_AFTER_ATTEMPTS
             self._looked_elsewhere[peer.name] = rounds
+            if rounds <= looked.get(peer.name, 0):
+                continue
+            if isinstance(peer.endpoint, Endpoint):
+                self._resolved(peer.name, peer.endpoint)
+            else:
+                # The name may stand for another address by now.
+                self.resolver.again(peer.name)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import re
 import signal
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
     try:
         if options.teardown:
             return _teardown(chosen)
+        gc.disable()  # nothing of what is read here is garbage
         config = load(chosen.instance, chosen.config_file)
         if not options.check:
             harden()
@@ -60,6 +62,8 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
         if options.check:
             print(f"{chosen.config_file}: no mistakes, {len(config.peers)} peers")
             return 0
+        gc.freeze()
+        gc.enable()
         service = Service()
         instance = Instance(chosen, config, secrets, service, timers=timers, wall_clock_ns=tell_time)
         return asyncio.run(_serve(instance))
@@ -70,6 +74,8 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
     except (HostError, PlaneError) as error:
         _log.error("%s", error)
         return EXIT_FAILED
+    finally:
+        gc.enable()
 
 
 async def _serve(instance: Instance) -> int:
@@ -91,6 +97,7 @@ async def _serve(instance: Instance) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     await instance.start()
+    _keep_what_lives()
     server = ControlServer(instance.settings.control_socket, Verbs(instance).answer)
     try:
         try:
@@ -109,6 +116,12 @@ async def _serve(instance: Instance) -> int:
         await server.close()
         await instance.stop()
     return EXIT_FAILED if died else 0
+
+
+def _keep_what_lives() -> None:
+    """Takes what the start made out of the collector's rounds: thousands of peers would make each long."""
+    gc.collect()  # netlink messages are full of cycles
+    gc.freeze()
 
 
 async def _beat(instance: Instance) -> None:

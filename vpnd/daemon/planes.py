@@ -1,6 +1,6 @@
 """How an instance gets its plane: the one that listens for it, else a child of its own.
 
-Owns the choice and what is handed over at the start of every connection: link and sockets.
+Owns the choice and what is handed over at the start of every connection: options, link and sockets.
 Knows nothing of peers and sessions; the driver takes the connected plane from here.
 """
 
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from vpnd.config import Config
-from vpnd.daemon import transports
+from vpnd.daemon import transports, wanted
 from vpnd.daemon.settings import Settings
-from vpnd.errors import PlaneError
+from vpnd.endpoint import Endpoint
+from vpnd.errors import HostError, PlaneError
 from vpnd.host.plan import LinkPlan
 from vpnd.host.tun import open_link
 from vpnd.plane.client import PlaneClient
@@ -21,6 +24,9 @@ from vpnd.plane.inventory import Inventory
 from vpnd.plane.program import find_program
 
 _log = logging.getLogger(__name__)
+
+MAC_LIMIT = 1024  # addresses learned behind one peer of a TAP link
+MAC_AGE_S = 300
 
 
 def connect(settings: Settings) -> PlaneClient:
@@ -35,6 +41,18 @@ def connect(settings: Settings) -> PlaneClient:
     return PlaneClient.spawn(find_program())
 
 
+def give_options(plane: PlaneClient, inventory: Inventory, config: Config) -> None:
+    """Says which offloads may run, unless the plane knows. Raises PlaneError."""
+    offloads = wanted.offloads(config)
+    if inventory.offloads.wanted != offloads:
+        plane.set_options(MAC_LIMIT, MAC_AGE_S, offloads)
+
+
+def holds_link(inventory: Inventory, link: LinkPlan) -> bool:
+    """Tells whether the plane has this link and it works."""
+    return (inventory.link_type, inventory.link_name) == (link.type, link.name) and inventory.link_works
+
+
 def give_link(
     plane: PlaneClient, inventory: Inventory, link: LinkPlan, *, padding_mtu: int | None = None
 ) -> None:
@@ -43,10 +61,11 @@ def give_link(
     Padding makes no packet larger than `padding_mtu` where that is smaller than the link's MTU.
     """
     padding_mtu = min(link.mtu, padding_mtu or link.mtu)
-    has_it = (inventory.link_type, inventory.link_name) == (link.type, link.name) and inventory.link_works
+    held = inventory.queues if holds_link(inventory, link) else 0
+    has_it = held == link.queues
     if has_it and (inventory.mtu, inventory.padding_mtu) == (link.mtu, padding_mtu):
         return
-    queues = () if has_it else open_link(link)
+    queues = () if has_it else open_link(link, held=held)
     try:
         plane.set_link(link.type, link.name, link.mtu, queues, padding_mtu=padding_mtu)
     finally:
@@ -54,8 +73,10 @@ def give_link(
             os.close(queue)
 
 
-def give_sockets(plane: PlaneClient, inventory: Inventory, config: Config, settings: Settings) -> None:
-    """Hands UDP sockets over unless the plane has what the configuration asks for.
+def give_sockets(
+    plane: PlaneClient, inventory: Inventory, config: Config, settings: Settings, workers: int
+) -> None:
+    """Hands UDP sockets over, `workers` for each endpoint, unless the plane has what is asked for.
 
     Raises HostError or PlaneError.
     The mark of sockets cannot be read back from the plane, so a note of it lies beside the socket.
@@ -63,16 +84,29 @@ def give_sockets(plane: PlaneClient, inventory: Inventory, config: Config, setti
     note = settings.runtime_dir / "fwmark"
     marked = _read_note(note)
     listen, fwmark = config.local.listen, config.local.fwmark
-    if transports.serves(inventory.sockets, listen) and marked == fwmark:
+    if transports.serves(inventory.sockets, listen, workers) and marked == fwmark:
         return
-    if inventory.sockets:
-        plane.set_sockets(())  # frees the ports for the new ones
-    sockets = transports.open_sockets(listen, fwmark)
+    sockets = _open_beside(plane, inventory.sockets, listen, fwmark, workers)
     try:
-        plane.set_sockets([each.fileno() for each in sockets])
+        plane.set_sockets([each.fileno() for each in sockets], workers=workers)
     finally:
         transports.close_sockets(sockets)
     note.write_text(f"{fwmark}\n", encoding="ascii")
+
+
+def _open_beside(
+    plane: PlaneClient, bound: Sequence[Endpoint], listen: Sequence[Endpoint], fwmark: int, workers: int
+) -> list[socket.socket]:
+    """Opens new sockets beside those that the plane has, so that what comes meanwhile is not missed."""
+    if not listen and transports.is_anywhere(bound):
+        listen = tuple(dict.fromkeys(bound))  # peers know us by these ports
+    try:
+        return transports.open_sockets(listen, fwmark, workers, held=bound)
+    except HostError:
+        if not bound:
+            raise
+    plane.set_sockets(())  # frees ports that the plane's sockets do not share
+    return transports.open_sockets(listen, fwmark, workers)
 
 
 def _read_note(note: Path) -> int | None:

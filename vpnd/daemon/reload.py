@@ -29,8 +29,9 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
     """
     settings = instance.settings
     try:
-        config = load(settings.instance, settings.config_file)
-        secrets = read_secrets(config, settings.credentials)
+        # Away from the loop: thousands of peers take a second, and packets and callers go on.
+        config = await asyncio.to_thread(load, settings.instance, settings.config_file)
+        secrets = await asyncio.to_thread(read_secrets, config, settings.credentials)
     except ConfigError as error:
         raise ControlError("config", str(error)) from None
     changes = tuple(_changes(instance, config, secrets)) + await _host_changes(instance, config, secrets)
@@ -58,14 +59,16 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
     plane = driver.plane
     if plane is None:
         raise PlaneError("gone", "the plane is gone and is being brought back; try again in a moment")
-    plan = wanted.host_plan(config, secrets.identity.public)
+    plan = wanted.host_plan(config, secrets.identity.public, instance.usable_cpus)
     inventory = plane.inventory()
-    planes.give_link(plane, inventory, plan.link)
+    planes.give_options(plane, inventory, config)
+    await instance.give_link(plane, inventory, plan)
     async with instance.shaping:
         await instance.shape_host(plan)
         instance.config, instance.secrets = config, secrets
-    planes.give_sockets(plane, inventory, config, instance.settings)
-    instance.note_sockets(plane)
+    workers = wanted.workers(config.local, instance.usable_cpus)
+    planes.give_sockets(plane, inventory, config, instance.settings, workers)
+    instance.note_plane(plane)
     _remember_previous_keys(instance, old_config, old_secrets)
     if _needs_new_device(instance, old_config, old_secrets):
         instance.rebuild_device()
@@ -162,7 +165,7 @@ def _text(value: object) -> str:
 
 
 async def _host_changes(instance: Instance, config: Config, secrets: Secrets) -> tuple[ReloadChange, ...]:
-    plan = wanted.host_plan(config, secrets.identity.public)
+    plan = wanted.host_plan(config, secrets.identity.public, instance.usable_cpus)
     try:
         async with instance.shaping:
             changes = await asyncio.to_thread(instance.host.difference, plan)

@@ -31,7 +31,7 @@ class StateDirectory:
         self._timestamp_file = directory / "last-timestamp"
         self._endpoints_file = directory / "endpoints.json"
         self._written_timestamp_ns = 0
-        self._written_endpoints: dict[str, str] = {}
+        self._written_endpoints: dict[PublicKey, Endpoint] = {}
         self._timestamp_due = 0.0
         self._endpoints_due = 0.0
         self._refused = False
@@ -79,11 +79,10 @@ class StateDirectory:
                 self._written_timestamp_ns = timestamp_ns
         if at_once or now >= self._endpoints_due:
             self._endpoints_due = now + ENDPOINTS_WRITE_INTERVAL_S
-            wanted = {str(key): str(place) for key, place in endpoints.items()}
-            if wanted != self._written_endpoints and self._write(
-                self._endpoints_file, json.dumps(wanted, indent=1) + "\n"
-            ):
-                self._written_endpoints = wanted
+            if endpoints != self._written_endpoints:
+                content = {str(key): str(place) for key, place in endpoints.items()}
+                if self._write(self._endpoints_file, json.dumps(content, indent=1) + "\n"):
+                    self._written_endpoints = dict(endpoints)
 
     def _read(self, file: Path) -> str | None:
         try:

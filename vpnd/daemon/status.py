@@ -17,9 +17,11 @@ from vpnd.control import (
     PeerState,
     PlaneReport,
 )
+from vpnd.daemon import wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.protocol.constants import Suite
+from vpnd.protocol.peer import PeerSnapshot
 
 SUITE_NAMES = {Suite.AES_256_GCM: "aes-256-gcm", Suite.CHACHA20_POLY1305: "chacha20-poly1305"}
 
@@ -30,20 +32,20 @@ _REMEDIES = {
 }
 
 
-def report(instance: Instance) -> InstanceReport:
-    """Gathers the whole status of the instance now."""
-    config = instance.config
-    peers = tuple(_peer(instance, peer) for peer in config.peers)
+def report(instance: Instance, only: PeerConfig | None = None) -> InstanceReport:
+    """Gathers the whole status of the instance now, with `only` one of its peers where one is given."""
+    config, now = instance.config, boottime()
+    peers = tuple(_peer(instance, peer, now) for peer in (config.peers if only is None else (only,)))
     health = tuple(_health(instance))
     interface = config.interface
     return InstanceReport(
         instance=config.instance,
         state=_state(instance),
-        uptime_s=boottime() - instance.started_at,
+        uptime_s=now - instance.started_at,
         link=LinkReport(interface.name, interface.type, interface.mtu, tuple(map(str, interface.addresses))),
         listen=tuple(map(str, instance.listen_endpoints())),
         public_key=str(instance.secrets.identity.public),
-        plane=_plane(instance, peers),
+        plane=_plane(instance),
         peers=peers,
         drops=_sum(
             instance.driver.device.refusals,
@@ -55,17 +57,15 @@ def report(instance: Instance) -> InstanceReport:
 
 def line(instance: Instance) -> str:
     """One line for `systemctl status` and the log."""
-    states = [peer_state(instance, peer)[0] for peer in instance.config.peers]
-    wanted = [state for state in states if state != "disabled"]
-    text = f"{wanted.count('up')} of {len(wanted)} peers up"
+    enabled = [peer.public_key for peer in instance.config.peers if peer.enabled]
+    text = f"{instance.driver.device.count_up(enabled)} of {len(enabled)} peers up"
     return "; ".join([text, *instance.failures.values()])
 
 
-def peer_state(instance: Instance, peer: PeerConfig) -> tuple[PeerState, str | None]:
+def peer_state(instance: Instance, peer: PeerConfig, snapshot: PeerSnapshot) -> tuple[PeerState, str | None]:
     """Tells the peer's state and, when it is not up, the reason in a few words."""
     if not peer.enabled:
         return "disabled", None
-    snapshot = instance.driver.device.snapshot(peer.public_key)
     if snapshot.current_index is not None:
         return "up", None
     if snapshot.stage == "handshaking" and snapshot.endpoint is not None:
@@ -79,12 +79,11 @@ def peer_state(instance: Instance, peer: PeerConfig) -> tuple[PeerState, str | N
     return "down", instance.resolver.error_of(peer.name) or reason
 
 
-def _peer(instance: Instance, peer: PeerConfig) -> PeerReport:
+def _peer(instance: Instance, peer: PeerConfig, now: float) -> PeerReport:
     snapshot = instance.driver.device.snapshot(peer.public_key)
     counters = instance.driver.counters(peer.public_key)
-    state, reason = peer_state(instance, peer)
+    state, reason = peer_state(instance, peer, snapshot)
     endpoint = snapshot.endpoint or peer.endpoint
-    now = boottime()
     return PeerReport(
         name=peer.name,
         public_key=str(peer.public_key),
@@ -105,13 +104,15 @@ def _peer(instance: Instance, peer: PeerConfig) -> PeerReport:
     )
 
 
-def _plane(instance: Instance, peers: tuple[PeerReport, ...]) -> PlaneReport:
+def _plane(instance: Instance) -> PlaneReport:
     if instance.driver.plane is None or instance.plane_started_at is None:
         return PlaneReport(None, None, ())
-    suites = sorted({peer.suite for peer in peers if peer.suite})
+    suites = sorted(SUITE_NAMES[suite] for suite in instance.driver.device.suites())
     backend = instance.driver.plane.hello.aead
     return PlaneReport(
-        boottime() - instance.plane_started_at, f"{'+'.join(suites)} ({backend})" if suites else backend, ()
+        boottime() - instance.plane_started_at,
+        f"{'+'.join(suites)} ({backend})" if suites else backend,
+        tuple(name for name, offload in wanted.OFFLOADS.items() if offload & instance.active_offloads),
     )
 
 
@@ -126,7 +127,7 @@ def _health(instance: Instance) -> Iterator[HealthFinding]:
 
 def _sum(*counters: Mapping[str, int]) -> dict[str, int]:
     total: dict[str, int] = {}
-    for counter in counters:
+    for counter in filter(None, counters):
         for name, number in counter.items():
             if number:
                 total[name] = total.get(name, 0) + number

@@ -6,6 +6,7 @@ Owns the gathering; the shapes are control's. Reads everybody, changes nobody.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 from vpnd.config import PeerConfig, describe
@@ -24,18 +25,23 @@ from vpnd.control import (
     SettingReport,
     Topic,
 )
-from vpnd.daemon import status
+from vpnd.daemon import status, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.errors import ControlError
 from vpnd.host import facts
 from vpnd.host.plan import Network, RoutePlan
-from vpnd.plane.wire import DROP_REASONS
+from vpnd.plane.inventory import Inventory
+from vpnd.plane.wire import DROP_REASONS, Offload
 from vpnd.protocol.constants import PaddingMode
 from vpnd.protocol.refusals import REFUSAL_TEXTS
 
 _TABLE_NAMES = {254: "main", 253: "default", 255: "local"}
-_NOT_YET = "not yet supported"
+GSO_AGAIN_S = 30  # after which the plane tries a path again that refused (c/sender.c)
+_NAMES_SHOWN = 5
+
+# What a link may be granted, by its bit (linux/if_tun.h). Those for UDP came with Linux 6.2.
+_LINK_OFFLOADS = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "tso_ecn": 0x08, "uso4": 0x20, "uso6": 0x40}
 
 
 async def report(instance: Instance, topic: Topic) -> object:
@@ -59,7 +65,7 @@ async def report(instance: Instance, topic: Topic) -> object:
 def _peer(instance: Instance, peer: PeerConfig) -> PeerDetail:
     snapshot = instance.driver.device.snapshot(peer.public_key)
     counters = instance.driver.counters(peer.public_key)
-    state, reason = status.peer_state(instance, peer)
+    state, reason = status.peer_state(instance, peer, snapshot)
     now = boottime()
     return PeerDetail(
         name=peer.name,
@@ -97,8 +103,8 @@ def _routes(instance: Instance) -> tuple[RouteReport, ...]:
             installed = None
             if peer.route:
                 # One that somebody else made, such as the kernel for an address of ours, serves as well.
-                wanted = RoutePlan(network, routing.table, routing.metric)
-                installed = wanted.key in standing or _leads_into(network, link)
+                route = RoutePlan(network, routing.table, routing.metric)
+                installed = route.key in standing or _leads_into(network, link)
             table = _TABLE_NAMES.get(routing.table, str(routing.table))
             reports.append(RouteReport(str(network), peer.name, table, routing.metric, installed))
     return tuple(reports)
@@ -142,12 +148,53 @@ def _drops(instance: Instance) -> Iterator[DropReport]:
 
 
 def _offloads(instance: Instance) -> OffloadsReport:
-    wanted = instance.config.local.offload
-    text = "switched off in local.offload" if wanted == "off" else _NOT_YET
-    names = ("udp-gso", "udp-gro", "tun-vnet")
     plane = instance.driver.plane
+    if plane is None:
+        text = "the plane is gone and is being brought back"
+        return OffloadsReport(
+            None, None, tuple(OffloadReport(name, is_active=False, text=text) for name in wanted.OFFLOADS)
+        )
+    inventory = plane.inventory()
     return OffloadsReport(
-        aead=plane.hello.aead if plane else None,
-        workers=len(plane.counters.heartbeats()) if plane else None,
-        offloads=tuple(OffloadReport(name, is_active=False, text=text) for name in names),
+        aead=plane.hello.aead,
+        workers=inventory.queues or None,
+        offloads=tuple(
+            OffloadReport(
+                name, bool(offload & inventory.offloads.active), _explain(instance, offload, inventory)
+            )
+            for name, offload in wanted.OFFLOADS.items()
+        ),
     )
+
+
+def _explain(instance: Instance, offload: Offload, inventory: Inventory) -> str:
+    """Tells why an offload is off, or what is to be said of one that is on."""
+    offloads = inventory.offloads
+    if not offload & offloads.wanted:
+        return "switched off in local.offload"
+    if offload in offloads.errors:
+        return f"refused by the kernel: {os.strerror(offloads.errors[offload])}"
+    is_of_link = offload is Offload.TUN_VNET
+    if not offload & offloads.active:
+        return "no link yet" if is_of_link else "no socket yet"
+    if offload is Offload.UDP_GSO:
+        return _refusing_paths(instance)
+    if not is_of_link:
+        return ""
+    granted = [name for name, bit in _LINK_OFFLOADS.items() if bit & offloads.link]
+    missing = [name for name in _LINK_OFFLOADS if name not in granted]
+    return " ".join(granted) + (f"; not granted: {' '.join(missing)}" if missing else "")
+
+
+def _refusing_paths(instance: Instance) -> str:
+    """Tells whose paths refuse runs of datagrams; the plane sends these singly and tries again later."""
+    refusing: dict[int, list[str]] = {}
+    for peer in instance.config.peers:
+        counters = instance.driver.counters(peer.public_key)
+        if counters is not None and counters.gso_error:
+            refusing.setdefault(counters.gso_error, []).append(peer.name)
+    texts = []
+    for error, names in refusing.items():
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        texts.append(f"refused on the way to {', '.join(names[:_NAMES_SHOWN])}{more} ({os.strerror(error)})")
+    return "; ".join([*texts, f"tried again after {GSO_AGAIN_S} s"]) if texts else ""

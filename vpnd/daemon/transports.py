@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from vpnd.endpoint import Endpoint
@@ -29,16 +31,23 @@ _SO_RCVBUFFORCE = 33
 _SO_MARK = 36
 
 
-def open_sockets(listen: Sequence[Endpoint], fwmark: int) -> list[socket.socket]:
-    """Binds one UDP socket per endpoint, or an ephemeral port of each family when none is named.
+def open_sockets(
+    listen: Sequence[Endpoint], fwmark: int, workers: int = 1, *, held: Sequence[Endpoint] = ()
+) -> list[socket.socket]:
+    """Binds `workers` UDP sockets per endpoint, or to an ephemeral port of each family when none is named.
 
-    Raises HostError that names the endpoint. A machine without IPv6 gets no ephemeral IPv6 socket.
+    Those of one endpoint share its port and stand together; the kernel keeps what comes from one
+    source to one of them. A port of `held`, where sockets of ours are bound already, is shared with
+    them; any other must be free. Raises HostError that names the endpoint. A machine without IPv6
+    gets no ephemeral IPv6 socket.
     """
     sockets: list[socket.socket] = []
+    ports = {(type(each.address), each.port) for each in held}
     try:
         for endpoint in listen or EPHEMERAL:
+            shares = (type(endpoint.address), endpoint.port) in ports
             try:
-                sockets.append(_open_socket(endpoint, fwmark))
+                sockets += _open_group(endpoint, fwmark, workers, shares=shares)
             except OSError as error:
                 if not listen and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     _log.info("no socket for %s: %s", endpoint, error.strerror)
@@ -55,15 +64,33 @@ def close_sockets(sockets: Sequence[socket.socket]) -> None:
         each.close()
 
 
-def serves(bound: Sequence[Endpoint], listen: Sequence[Endpoint]) -> bool:
-    """Tells whether sockets bound to `bound` are what `listen` asks for."""
-    if listen:
-        return set(bound) == set(listen)
+def serves(bound: Sequence[Endpoint], listen: Sequence[Endpoint], workers: int = 1) -> bool:
+    """Tells whether sockets bound to `bound` are what `listen` asks for, `workers` to each endpoint."""
+    if any(count != workers for count in Counter(bound).values()):
+        return False
+    return set(bound) == set(listen) if listen else is_anywhere(bound)
+
+
+def is_anywhere(bound: Sequence[Endpoint]) -> bool:
+    """Tells whether sockets bound to `bound` serve a configuration that names no endpoint."""
     addresses = {each.address for each in EPHEMERAL}
     return bool(bound) and all(each.address in addresses for each in bound)
 
 
-def _open_socket(endpoint: Endpoint, fwmark: int) -> socket.socket:
+def _open_group(endpoint: Endpoint, fwmark: int, workers: int, *, shares: bool) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(workers):
+            opened.append(_open_socket(endpoint, fwmark, shares=shares or bool(opened)))
+            # All have the port that the kernel gave to the first.
+            endpoint = replace(endpoint, port=opened[0].getsockname()[1])
+    except OSError:
+        close_sockets(opened)
+        raise
+    return opened
+
+
+def _open_socket(endpoint: Endpoint, fwmark: int, *, shares: bool) -> socket.socket:
     is_ipv4 = isinstance(endpoint.address, IPv4Address)
     family = socket.AF_INET if is_ipv4 else socket.AF_INET6
     opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -82,7 +109,13 @@ def _open_socket(endpoint: Endpoint, fwmark: int) -> socket.socket:
                 opened.setsockopt(socket.SOL_SOCKET, polite, BUFFER_BYTES)
         if fwmark:
             opened.setsockopt(socket.SOL_SOCKET, _SO_MARK, fwmark)
+        # Among sockets of one user that all say so a port is shared without a word. One that does not say
+        # so before it is bound finds out whether another program, such as a second vpnd, has the port.
+        if shares:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.bind(endpoint.to_sockaddr())
+        if not shares:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
         opened.close()
         raise

@@ -49,8 +49,7 @@ class Verbs:
         """Gives the replies to one request. Raises ControlError."""
         match request:
             case Status(peer):
-                report = status.report(self._instance)
-                yield StatusReport((report.with_only(peer) if peer else report,))
+                yield StatusReport((status.report(self._instance, self._find(peer) if peer else None),))
             case Show(topic):
                 yield await topics.report(self._instance, topic)
             case Why(peer):
@@ -88,18 +87,18 @@ class Verbs:
         return ReconnectReport(peer.name, str(endpoint))
 
     async def _wait(self, name: str | None, timeout_s: float) -> WaitReport:
-        if name is not None:
-            self._find(name)
         deadline = boottime() + timeout_s
         while True:
             changed = self._instance.changed
-            peers = status.report(self._instance).peers
-            wanted = [each for each in peers if name in (None, each.name, each.public_key)]
-            missing = [each.name for each in wanted if each.state not in ("up", "disabled")]
-            if not missing:
-                return WaitReport(tuple(each.name for each in wanted if each.state == "up"))
+            wanted = self._instance.config.peers if name is None else (self._find(name),)
+            enabled = [each for each in wanted if each.enabled]
+            up = self._instance.driver.device.count_up(each.public_key for each in enabled)
+            if up == len(enabled):
+                return WaitReport(tuple(each.name for each in enabled))
             left = deadline - boottime()
             if left <= 0:
+                peers = status.report(self._instance, None if name is None else wanted[0]).peers
+                missing = [each.name for each in peers if each.state not in ("up", "disabled")]
                 raise ControlError("timed-out", f"not up after {timeout_s:g} s: {', '.join(missing)}")
             try:
                 await asyncio.wait_for(changed.wait(), min(left, 1.0))

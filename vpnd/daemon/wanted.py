@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vpnd.config import Config, PeerConfig, Secrets, derived_mac
+from vpnd.config import Config, LocalConfig, PeerConfig, Secrets, derived_mac
 from vpnd.daemon.driver import PeerWiring
 from vpnd.endpoint import Endpoint, EndpointName
 from vpnd.host.plan import HostPlan, LinkPlan, RoutePlan
 from vpnd.keys import PublicKey, Secret
+from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature, PaddingMode
 from vpnd.protocol.local import DeviceOptions
 from vpnd.protocol.peer import PeerOptions
@@ -22,9 +23,29 @@ _PADDING = {
     "bucket": PaddingMode.BUCKET,
     "full": PaddingMode.FULL,
 }
+OFFLOADS = {"udp-gso": Offload.UDP_GSO, "udp-gro": Offload.UDP_GRO, "tun-vnet": Offload.TUN_VNET}
+WORKERS_AUTO_MAX = 8  # more than these on one link gain little and cost memory
 
 
-def host_plan(config: Config, public_key: PublicKey) -> HostPlan:
+def workers(local: LocalConfig, usable_cpus: int) -> int:
+    """How many threads move packets each way: as many pairs of them as have a processor each."""
+    if local.workers == "auto":
+        return min(max(usable_cpus // 2, 1), WORKERS_AUTO_MAX)
+    return local.workers
+
+
+def offloads(config: Config) -> Offload:
+    """The offloads that may run."""
+    match config.local.offload:
+        case "auto":
+            return Offload.ALL
+        case "off":
+            return Offload(0)
+        case names:
+            return Offload(sum(OFFLOADS[name] for name in names))
+
+
+def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> HostPlan:
     """The link, its routes, forwarding and masquerading."""
     interface, routing = config.interface, config.routing
     mac = None
@@ -39,6 +60,7 @@ def host_plan(config: Config, public_key: PublicKey) -> HostPlan:
         mac=mac,
         owner=None,
         group=None,
+        queues=workers(config.local, usable_cpus),
     )
     routes = frozenset(
         RoutePlan(network, routing.table, routing.metric)
@@ -50,13 +72,16 @@ def host_plan(config: Config, public_key: PublicKey) -> HostPlan:
 
 
 def device_options(config: Config, *, has_aes: bool) -> DeviceOptions:
-    """Our end of the protocol."""
+    """Our end of the protocol. Partial checksums are taken only where the link may take them as well."""
+    features = Feature.PATH | Feature.PARAMS | Feature.PMTU
+    if offloads(config) & Offload.TUN_VNET:
+        features |= Feature.CSUM
     return DeviceOptions(
         has_aes=has_aes,
         link_type=Feature.TAP if config.interface.type == "tap" else Feature.TUN,
         mtu=config.interface.mtu,
         padding=_PADDING[config.local.padding],
-        features=Feature.PATH | Feature.PARAMS | Feature.CSUM | Feature.PMTU,
+        features=features,
     )
 
 

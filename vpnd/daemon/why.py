@@ -7,6 +7,7 @@ machine; changes nothing, and sends nothing but one byte to see whether a port i
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
     steps = [WhyStep("config", True, f"{peer.name} is configured and enabled"), *_plane(case), _name(case)]
     steps += await asyncio.to_thread(lambda: [*_outer_route(case), *_socket(case)])
     steps.append(await _handshake(case))
-    steps.append(_path(case))
+    steps += [_path(case), *_runs(case)]
     steps += _inner(case)
     steps += await asyncio.to_thread(lambda: [*_routes(case), *_rp_filter(case), *_forwarding(case)])
     return WhyReport(peer.name, tuple(steps))
@@ -221,6 +222,13 @@ def _path(case: _Case) -> WhyStep:
         f"interface.mtu = {snapshot.mtu} on both machines would spare that",
         f"set interface.mtu = {snapshot.mtu} on both machines",
     )
+
+
+def _runs(case: _Case) -> Iterator[WhyStep]:
+    """A path that refuses segmentation offload costs speed, and no packet."""
+    if case.counters is not None and case.counters.gso_error:
+        error = os.strerror(case.counters.gso_error)
+        yield WhyStep("offload", None, f"the path takes no runs of datagrams ({error}); they are sent singly")
 
 
 def _inner(case: _Case) -> Iterator[WhyStep]:

@@ -24,8 +24,10 @@ from vpnd.host.link import (
     Step,
     check_link,
     delete_link,
+    has_room,
     link_steps,
     observe_governed_addresses,
+    observe_link,
     observe_links,
 )
 from vpnd.host.nat import nat_steps, removal_steps
@@ -105,6 +107,25 @@ class Host:
             tuple(done),
         )
 
+    def make_way(self, plan: HostPlan, *, is_held: bool) -> tuple[Change, ...]:
+        """Deletes the standing link where it cannot have as many queues as planned.
+
+        `apply` puts back what stood on it. `is_held` tells that the process with its queue is ours.
+        HostError where it is another's, or where the link is none of ours.
+        """
+        done: list[Change] = []
+        with state.alone(self._file), _opened() as netlink:
+            standing = observe_link(netlink, plan.link.name)
+            if standing is None or has_room(standing, plan.link):
+                return ()
+            _check_ours(standing, plan)
+            if standing.has_carrier and not is_held:
+                raise HostError(
+                    f"replace link {standing.name}", "another process holds it; end that process first"
+                )
+            _perform(_outgrown(standing, plan.link), netlink, done)
+        return tuple(done)
+
     def remove(self, instance: str) -> tuple[Change, ...]:
         """Takes away what `apply` made for the instance and puts previous values back; nothing else.
 
@@ -142,6 +163,11 @@ class Host:
             _check_ours(standing, plan)
         forsaken = _our_links(links, known, plan.instance) - {plan.link.name}
         steps = [delete_link(name) for name in sorted(forsaken)]
+        gone = {links[name].index for name in forsaken}
+        if standing is not None and not has_room(standing, plan.link):
+            steps.append(_outgrown(standing, plan.link))
+            gone.add(standing.index)
+            standing = None
         if standing is None:
             steps.append(_create(plan.link))
         steps += router_advertisement_steps(self._sysctls, plan.link.name, plan.link.type)
@@ -156,7 +182,7 @@ class Host:
             plan.routes,
             plan.link.name,
             standing.index if standing is not None else None,
-            {links[name].index for name in forsaken},
+            gone,
         )
         record = state.Record(
             links=tuple(sorted({plan.link.name, *forsaken})),
@@ -250,7 +276,14 @@ def _create(plan: LinkPlan) -> Step:
         for descriptor in open_link(plan):
             os.close(descriptor)
 
-    return Step(Change("link", f"create {plan.type} link {plan.name}"), act)
+    queues = f" of {plan.queues} queues" if plan.queues > 1 else ""
+    return Step(Change("link", f"create {plan.type} link {plan.name}{queues}"), act)
+
+
+def _outgrown(standing: ObservedLink, plan: LinkPlan) -> Step:
+    deletion = delete_link(standing.name)
+    why = f"it was made for one queue, {plan.queues} are wanted"
+    return Step(Change("link", f"{deletion.change.detail}: {why}"), deletion.act)
 
 
 def _perform(step: Step, netlink: Netlink, done: list[Change]) -> None:

@@ -178,6 +178,11 @@ def check_link(standing: ObservedLink, plan: LinkPlan) -> None:
             raise HostError(step, f"its {word} is {has}, and {wanted} is wanted; {remedy}")
 
 
+def has_room(standing: ObservedLink, plan: LinkPlan) -> bool:
+    """Tells whether the link takes as many queues as planned: it is made for one or for any number."""
+    return standing.is_multi_queue or plan.queues == 1
+
+
 def link_steps(
     standing: ObservedLink | None, addresses: Iterable[Interface], plan: LinkPlan, alias: str
 ) -> list[Step]:

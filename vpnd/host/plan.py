@@ -23,7 +23,10 @@ IPV6_DEFAULT_METRIC = 1024
 
 @dataclass(frozen=True, slots=True)
 class LinkPlan:
-    """The wanted TUN or TAP link; `mac` counts for TAP only, `owner` and `group` are numeric ids."""
+    """The wanted TUN or TAP link; `mac` counts for TAP only, `owner` and `group` are numeric ids.
+
+    Each of the `queues` carries packets of its own.
+    """
 
     name: str
     type: Literal["tun", "tap"]
@@ -33,6 +36,7 @@ class LinkPlan:
     mac: bytes | None = None
     owner: int | None = None
     group: int | None = None
+    queues: int = 1
 
 
 @dataclass(frozen=True, slots=True)

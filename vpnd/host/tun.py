@@ -13,7 +13,7 @@ import platform
 import struct
 
 from vpnd.errors import HostError
-from vpnd.host.link import ObservedLink, check_link, observe_link
+from vpnd.host.link import ObservedLink, check_link, has_room, observe_link
 from vpnd.host.netlink import Netlink
 from vpnd.host.plan import LinkPlan
 
@@ -36,25 +36,27 @@ TUNSETOWNER, TUNSETGROUP = _tun_ioctl(204), _tun_ioctl(206)
 TUNSETOFFLOAD, TUNSETVNETHDRSZ = _tun_ioctl(208), _tun_ioctl(216)
 
 
-def open_link(plan: LinkPlan, queues: int = 1) -> tuple[int, ...]:
-    """Opens the link's queues, creating the persistent link where it is missing.
+def open_link(plan: LinkPlan, *, held: int = 0) -> tuple[int, ...]:
+    """Opens the planned number of the link's queues, creating the persistent link where it is missing.
 
     Every descriptor (blocking, close-on-exec, owned by the caller) carries packets behind a
-    virtio_net_hdr of VNET_HEADER_BYTES, without offloads. More than one queue makes a multi-queue
-    link; the two kinds do not mix. Owner and group are given to a link that has none. HostError if
-    the name belongs to something else, if a process holds the link, or if /dev/net/tun is shut.
-    A link that was made by a call that fails half-way vanishes again.
+    virtio_net_hdr of VNET_HEADER_BYTES, without offloads. A link made for more than one queue takes
+    any number; one made for a single queue takes no other. Owner and group are given to a link that
+    has none. HostError if the name belongs to something else, if more queues are open than the `held`
+    ones that the caller knows of, or if /dev/net/tun is shut. A link that was made by a call that
+    fails half-way vanishes again.
     """
     with Netlink() as netlink:
         standing = observe_link(netlink, plan.name)
     if standing is not None:
         check_link(standing, plan)
-        _check_queues(standing, is_multi_queue=queues > 1)
+        _check_queues(standing, plan, held)
+    is_multi_queue = plan.queues > 1 or (standing is not None and standing.is_multi_queue)
     descriptors: list[int] = []
     try:
-        for _ in range(queues):
+        for _ in range(plan.queues):
             descriptors.append(os.open(_TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
-            _attach(descriptors[-1], plan, is_multi_queue=queues > 1)
+            _attach(descriptors[-1], plan, is_multi_queue=is_multi_queue)
         _settle(descriptors[0], plan, standing)
     except BaseException as error:
         _close(descriptors)
@@ -64,17 +66,16 @@ def open_link(plan: LinkPlan, queues: int = 1) -> tuple[int, ...]:
     return tuple(descriptors)
 
 
-def _check_queues(standing: ObservedLink, *, is_multi_queue: bool) -> None:
-    if standing.queues:
+def _check_queues(standing: ObservedLink, plan: LinkPlan, held: int) -> None:
+    if standing.queues > held:
         raise HostError(
             f"open link {standing.name}",
             f"another process holds it ({standing.queues} of its queues are open); end that process first",
         )
-    if standing.is_multi_queue != is_multi_queue:
-        has, wants = ("several queues", "one") if standing.is_multi_queue else ("one queue", "several")
+    if not has_room(standing, plan):
         raise HostError(
             f"open link {standing.name}",
-            f"it was made for {has} and {wants} are asked for; "
+            f"it was made for one queue and {plan.queues} are asked for; "
             f"delete it and start again: ip link delete {standing.name}",
         )
 

@@ -7,12 +7,12 @@ request means; client.py packs and reads the bodies.
 from __future__ import annotations
 
 import array
-import os
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from vpnd.errors import PlaneError
 from vpnd.plane import wire
@@ -23,6 +23,10 @@ from vpnd.plane.wire import WireType
 DATAGRAMS_KEPT_MAX = 1024
 
 _DESCRIPTOR_SIZE = array.array("i").itemsize
+_HEADER = wire.HEADER.struct
+_RECEIVE_MAX = wire.MESSAGE_MAX + 1  # one byte more than any message, so that a longer one shows
+
+_Message: TypeAlias = tuple[int, int, int, bytes]  # type, sequence, error, body
 
 
 class Channel:
@@ -75,15 +79,15 @@ class Channel:
 
     def send(self, message: bytes | memoryview, descriptors: Sequence[int] = ()) -> None:
         """Sends a whole message, header included; raises PlaneError "gone" or "timeout"."""
-        ancillary = []
-        if descriptors:
-            ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)))
         deadline = time.monotonic() + self._timeout_s
         while True:
             if self._is_gone:
                 raise _gone()
             try:
-                self._socket.sendmsg([message], ancillary, socket.MSG_NOSIGNAL)
+                if descriptors:
+                    socket.send_fds(self._socket, [message], list(descriptors), socket.MSG_NOSIGNAL)
+                else:
+                    self._socket.send(message, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 # The plane stops reading while its answers find no room, so room must be made here.
                 self._take_all()
@@ -106,7 +110,7 @@ class Channel:
                     raise _gone()
                 self._wait(select.POLLIN, deadline)
                 continue
-            kind, answered, error, _ = wire.HEADER.unpack(message)
+            kind, answered, error, body = message
             if not kind & wire.REPLY or answered != sequence:
                 self._keep(message)
                 continue
@@ -114,7 +118,7 @@ class Channel:
                 raise PlaneError(*wire.error_of(error))
             if kind != request | wire.REPLY:
                 raise PlaneError("bad_reply", f"{request.name} was answered with type {kind:#06x}")
-            return message[wire.HEADER.size :]
+            return body
 
     def read_events(self, limit: int | None = None) -> list[Event]:
         """What came without being asked for, in order, `limit` of it at most; never waits."""
@@ -139,10 +143,10 @@ class Channel:
         while (message := self._receive()) is not None:
             self._keep(message)
 
-    def _keep(self, message: bytes, room: int | None = DATAGRAMS_KEPT_MAX) -> None:
-        kind, _, error, _ = wire.HEADER.unpack(message)
+    def _keep(self, message: _Message, room: int | None = DATAGRAMS_KEPT_MAX) -> None:
+        kind, _, error, body = message
         if not kind & wire.REPLY:
-            self._keep_event(read_event(kind, message[wire.HEADER.size :]), room)
+            self._keep_event(read_event(kind, body), room)
         elif error:
             name, _ = wire.error_of(error)
             self._events.append(RequestRefused(_request_name(kind), name))
@@ -156,48 +160,43 @@ class Channel:
             self._datagrams_kept += 1
         self._events.append(event)
 
-    def _receive(self, descriptors: list[int] | None = None) -> bytes | None:
+    def _receive(self, descriptors: list[int] | None = None) -> _Message | None:
         """One message, or None when nothing waits or nothing will ever come."""
         if self._is_gone:
             return None
-        room = socket.CMSG_SPACE(wire.FDS_MAX * _DESCRIPTOR_SIZE)
         try:
-            message, ancillary, flags, _ = self._socket.recvmsg(
-                wire.MESSAGE_MAX, room, socket.MSG_CMSG_CLOEXEC
-            )
+            # Where none are wanted, the kernel closes what descriptors a message carries.
+            data = self._socket.recv(_RECEIVE_MAX) if descriptors is None else self._take(descriptors)
         except BlockingIOError:
             return None
         except ConnectionError:
             self._is_gone = True
             return None
-        _take_descriptors(ancillary, descriptors)
-        if not message:
+        if not data:
             self._is_gone = True
             return None
-        if flags & socket.MSG_TRUNC or len(message) < wire.HEADER.size:
-            raise PlaneError("bad_reply", f"the plane sent a message of {len(message)} bytes")
-        if wire.HEADER.unpack(message)[3] != len(message) - wire.HEADER.size:
+        if not wire.HEADER.size <= len(data) <= wire.MESSAGE_MAX:
+            raise PlaneError("bad_reply", f"the plane sent a message of {len(data)} bytes")
+        kind, sequence, error, length = _HEADER.unpack_from(data)
+        if length != len(data) - wire.HEADER.size:
             raise PlaneError("bad_reply", "the plane sent a message whose length is not what it says")
-        return message
+        return kind, sequence, error, data[wire.HEADER.size :]
+
+    def _take(self, descriptors: list[int]) -> bytes:
+        room = socket.CMSG_SPACE(wire.FDS_MAX * _DESCRIPTOR_SIZE)
+        data, ancillary, _, _ = self._socket.recvmsg(_RECEIVE_MAX, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                passed = array.array("i")
+                passed.frombytes(content[: len(content) - len(content) % _DESCRIPTOR_SIZE])
+                descriptors.extend(passed)
+        return data
 
     def _wait(self, events: int, deadline: float) -> None:
         poll = select.poll()
         poll.register(self._socket, events)
         if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
             raise PlaneError("timeout", f"the plane did not answer within {self._timeout_s:g} s")
-
-
-def _take_descriptors(ancillary: list[tuple[int, int, bytes]], wanted: list[int] | None) -> None:
-    for level, kind, data in ancillary:
-        if level != socket.SOL_SOCKET or kind != socket.SCM_RIGHTS:
-            continue
-        passed = array.array("i")
-        passed.frombytes(data[: len(data) - len(data) % _DESCRIPTOR_SIZE])
-        if wanted is not None:
-            wanted.extend(passed)
-        else:
-            for descriptor in passed:
-                os.close(descriptor)
 
 
 def _request_name(kind: int) -> str:

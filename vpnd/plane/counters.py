@@ -18,7 +18,7 @@ from vpnd.plane import wire
 _DROP_NAMES = tuple(name for name, _ in wire.DROP_REASONS)
 _DROPS_OFFSET, _DROPS_SIZE = wire.PEER_COUNTERS.offsets["drops"]
 _NO_DROPS = bytes(_DROPS_SIZE)
-_PEER = struct.Struct("<12Q3I4x")  # peer_counters up to its drops
+_PEER = struct.Struct("<12Q4I")  # peer_counters up to its drops
 _PEER_DROPS = struct.Struct(f"<{len(_DROP_NAMES)}I")
 _TOTALS = struct.Struct("<5Q")
 _TOTALS_OFFSET = wire.COUNTERS_HEAD.offsets["handshakes_queued"][0]
@@ -30,10 +30,14 @@ _HEARTBEATS_OFFSET = wire.COUNTERS_HEAD.offsets["heartbeats"][0]
 
 @dataclass(frozen=True, slots=True)
 class PeerCounters:
-    """One peer's numbers at one moment. Stamps are CLOCK_BOOTTIME in ns, 0 for never."""
+    """One peer's numbers at one moment. Stamps are CLOCK_BOOTTIME in ns, 0 for never.
+
+    `gso_error` is the errno by which the path last refused UDP_SEGMENT, 0 where it takes it.
+    """
 
     current_index: int | None
     staged: int
+    gso_error: int
     drops: dict[str, int]
     rx_bytes: int
     rx_packets: int
@@ -85,12 +89,17 @@ class PlaneCounters:
             raise IndexError(peer_id)
         offset = wire.COUNTERS_HEAD.size + peer_id * self._stride
         numbers = _PEER.unpack_from(self._map, offset)
-        current_index, has_current, staged = numbers[12:]
+        current_index, has_current, staged, gso_error = numbers[12:]
         drops_at = offset + _DROPS_OFFSET
         drops: dict[str, int] = {}
         if self._map[drops_at : drops_at + _DROPS_SIZE] != _NO_DROPS:
             drops = _by_name(_PEER_DROPS.unpack_from(self._map, drops_at))
-        return PeerCounters(current_index if has_current else None, staged, drops, *numbers[:12])
+        return PeerCounters(current_index if has_current else None, staged, gso_error, drops, *numbers[:12])
+
+    def mark(self, peer_id: int) -> int:
+        """A number that is another one as soon as any of the peer's numbers is."""
+        offset = wire.COUNTERS_HEAD.size + peer_id * self._stride
+        return hash(self._map[offset : offset + wire.PEER_COUNTERS.size])
 
     def drops(self) -> dict[str, int]:
         """Every reason that is not zero, over all peers and none."""

@@ -28,8 +28,12 @@ _PLAIN_MARGIN = bytes(32)  # crypto_secretbox_ZEROBYTES
 _BOX_MARGIN = bytes(16)  # crypto_secretbox_BOXZEROBYTES
 
 _blake2b = lib.crypto_generichash_blake2b_salt_personal
+_beforenm = lib.crypto_box_beforenm
+_memzero = lib.sodium_memzero
+_memmove = ffi.memmove
 _new = ffi.new
 _buffer = ffi.buffer
+_BYTES = ffi.typeof("unsigned char[]")
 _NO_SALT = ffi.NULL
 
 
@@ -55,13 +59,15 @@ class Field:
 class Chain:
     """The running state C of one handshake: absorbs what both ends know, gives keys.
 
-    `wipe` ends its life early; dropping it wipes too.
+    `wipe` ends its life early; dropping it wipes too. Shared secrets and the keys of fields come into being
+    in one buffer beside the state; the call that makes one wipes it.
     """
 
-    __slots__ = ("_state",)
+    __slots__ = ("_key", "_state")
 
     def __init__(self, state: Secret) -> None:
         self._state = state
+        self._key = Secret(KEY_SIZE)
 
     @classmethod
     def begin(cls, protocol_name: bytes) -> Chain:
@@ -69,7 +75,7 @@ class Chain:
 
     def copy(self) -> Chain:
         state = Secret(CHAIN_SIZE)
-        ffi.memmove(state.pointer, self._state.pointer, CHAIN_SIZE)
+        _memmove(state.pointer, self._state.pointer, CHAIN_SIZE)
         return Chain(state)
 
     def absorb(self, person: bytes, data: bytes) -> None:
@@ -83,11 +89,11 @@ class Chain:
 
     def absorb_shared(self, person: bytes, private: Secret, public: bytes) -> bool:
         """Absorbs the box pre-computation of both keys; False, and no change, for a low-order point."""
-        shared = Secret(KEY_SIZE)
-        if lib.crypto_box_beforenm(shared.pointer, public, private.pointer) != 0:
+        state, shared = self._state.pointer, self._key.pointer
+        if _beforenm(shared, public, private.pointer) != 0:
             return False
-        self.absorb_secret(person, shared)
-        shared.wipe()
+        _blake2b(state, CHAIN_SIZE, shared, KEY_SIZE, state, CHAIN_SIZE, _NO_SALT, person)
+        _memzero(shared, KEY_SIZE)
         return True
 
     def derive(self, person: bytes, data: bytes = b"", size: int = KEY_SIZE) -> Secret:
@@ -98,16 +104,16 @@ class Chain:
 
     def seal(self, field: Field, plaintext: bytes) -> bytes:
         """The field's tag and ciphertext: 16 bytes more than `plaintext`."""
-        key = self.derive(field.key)
-        box = seal_box(key, field.nonce, plaintext)
-        key.wipe()
+        key = self._derive_inside(field.key)
+        box = _seal(key, field.nonce, plaintext)
+        _memzero(key, KEY_SIZE)
         return box
 
     def open(self, field: Field, box: bytes) -> bytes | None:
         """The field's plaintext, or None for a forgery."""
-        key = self.derive(field.key)
-        plaintext = open_box(key, field.nonce, box)
-        key.wipe()
+        key = self._derive_inside(field.key)
+        plaintext = _open(key, field.nonce, box)
+        _memzero(key, KEY_SIZE)
         return plaintext
 
     def equals(self, other: Chain) -> bool:
@@ -116,22 +122,35 @@ class Chain:
     def wipe(self) -> None:
         self._state.wipe()
 
+    def _derive_inside(self, person: bytes) -> Any:
+        key = self._key.pointer
+        _blake2b(key, KEY_SIZE, b"", 0, self._state.pointer, CHAIN_SIZE, _NO_SALT, person)
+        return key
+
 
 def seal_box(key: Secret, nonce: bytes, plaintext: bytes) -> bytes:
     """NaCl's secretbox: tag first, then ciphertext."""
+    return _seal(key.pointer, nonce, plaintext)
+
+
+def _seal(key: Any, nonce: bytes, plaintext: bytes) -> bytes:
     padded = _PLAIN_MARGIN + plaintext
     size = len(padded)
-    box = _new("unsigned char[]", size)
-    lib.crypto_secretbox(box, padded, size, nonce, key.pointer)
+    box = _new(_BYTES, size)
+    lib.crypto_secretbox(box, padded, size, nonce, key)
     return bytes(_buffer(box, size)[16:])
 
 
 def open_box(key: Secret, nonce: bytes, box: bytes) -> bytes | None:
     """The plaintext of a secretbox of at least 16 bytes, or None for a forgery."""
+    return _open(key.pointer, nonce, box)
+
+
+def _open(key: Any, nonce: bytes, box: bytes) -> bytes | None:
     padded = _BOX_MARGIN + box
     size = len(padded)
-    plaintext = _new("unsigned char[]", size)
-    if lib.crypto_secretbox_open(plaintext, padded, size, nonce, key.pointer) != 0:
+    plaintext = _new(_BYTES, size)
+    if lib.crypto_secretbox_open(plaintext, padded, size, nonce, key) != 0:
         return None
     return bytes(_buffer(plaintext, size)[32:])
 
@@ -193,13 +212,13 @@ def make_ephemeral(identity: Secret, random: bytes, monotonic_ns: int) -> Secret
 
 
 def public_of(private: Secret) -> bytes:
-    public = _new("unsigned char[]", KEY_SIZE)
+    public = _new(_BYTES, KEY_SIZE)
     lib.crypto_scalarmult_base(public, private.pointer)
     return bytes(_buffer(public, KEY_SIZE))
 
 
 def _mac(key: Secret, data: bytes) -> Any:
-    digest = _new("unsigned char[]", MAC_SIZE)
+    digest = _new(_BYTES, MAC_SIZE)
     _blake2b(digest, MAC_SIZE, data, len(data), key.pointer, key.size, _NO_SALT, _MAC)
     return digest
 

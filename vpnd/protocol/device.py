@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vpnd.endpoint import Endpoint
 from vpnd.errors import MalformedMessage, RejectedMessage
 from vpnd.keys import Identity, PublicKey, Secret
 from vpnd.protocol import dialogue, discovery, initiator, lifecycle, reconfigure, responder, upkeep
 from vpnd.protocol.actions import Action, SendControl, SendDatagram, SetEndpoint
-from vpnd.protocol.constants import TIMERS, GoodbyeReason, NoticeReason, PacketType, Slot, Timers
+from vpnd.protocol.constants import (
+    TIMERS,
+    GoodbyeReason,
+    NoticeReason,
+    PacketType,
+    Slot,
+    Suite,
+    Timers,
+)
 from vpnd.protocol.control import consume_control
 from vpnd.protocol.control_messages import encode_notice
 from vpnd.protocol.gate import Gate, GateKeys
@@ -72,7 +80,9 @@ class Device:
         self._by_identity: dict[bytes, Peer] = {}
         self._calendar: list[tuple[float, int, Peer]] = []
         self._entries = 0
-        self._watch_at = math.inf
+        self._look_at: dict[PublicKey, float] = {}  # when stamps matter again that do not move till then
+        self._watch_at = math.inf  # the least of them
+        self._changed: set[Peer] = set()  # since the last tick
         self._ticked_at = -math.inf
         self._gap = (-math.inf, -math.inf)  # the latest time without ticks: from, to
 
@@ -100,6 +110,34 @@ class Device:
 
     def snapshot(self, peer: PublicKey) -> PeerSnapshot:
         return self._peers[peer].snapshot()
+
+    def endpoint(self, peer: PublicKey) -> Endpoint | None:
+        """Where the peer is; None where that is not known, or the peer is not."""
+        known = self._peers.get(peer)
+        return None if known is None else known.endpoint
+
+    # Of all peers at once, and cheap: somebody asks every second, of ten thousand peers too.
+
+    def count_up(self, keys: Iterable[PublicKey]) -> int:
+        """How many of these peers have a current session."""
+        peers = self._peers
+        return sum(peers[key].slots.current is not None for key in keys)
+
+    def unanswered(self, attempts: int) -> dict[PublicKey, int]:
+        """The peers of whom so many attempts in a row, or more, went unanswered, with their number."""
+        return {
+            peer.key: peer.effort.attempts
+            for peer in self._peers.values()
+            if isinstance(peer.effort, Trying | GaveUp) and peer.effort.attempts >= attempts
+        }
+
+    def suites(self) -> set[Suite]:
+        """The suites of all current sessions."""
+        return {peer.slots.current.suite for peer in self._peers.values() if peer.slots.current is not None}
+
+    def endpoints(self) -> dict[PublicKey, Endpoint]:
+        """Where the peers are, those whose endpoint is known."""
+        return {key: peer.endpoint for key, peer in self._peers.items() if peer.endpoint is not None}
 
     # --- configuration ---
 
@@ -249,23 +287,37 @@ class Device:
 
     # --- time ---
 
+    def looks_wanted(self, now: float) -> set[PublicKey]:
+        """Whose stamps the next `tick` must have, whether they moved or not."""
+        wanted = {peer.key for peer in self._changed}
+        wanted.update(key for key, at in self._look_at.items() if at <= now)
+        return wanted
+
     def tick(self, now: float, activity: Mapping[PublicKey, Activity]) -> list[Action]:
-        """Does what is due, by the plane's stamps and by our own moments."""
+        """Does what is due, by the plane's stamps and by our own moments.
+
+        `activity` may leave out peers whose stamps are as they were in the tick before, and who are
+        not among `looks_wanted`.
+        """
         if now - self._ticked_at > self._local.timers.sleep_gap_s:
             self._gap = (self._ticked_at, now)
         self._ticked_at = now
+        self._changed.clear()
+        # Who was to be looked at and is not shown has no session any more.
+        self._look_at = {key: at for key, at in self._look_at.items() if at > now and key not in activity}
         actions: list[Action] = []
-        watch_at = math.inf
         local, peers = self._local, self._peers
         for key, seen in activity.items():
             peer = peers.get(key)
             if peer is None:
                 continue
             before = len(actions)
-            watch_at = min(watch_at, upkeep.watch(local, peer, seen, now, actions))
+            look_at = upkeep.watch(local, peer, seen, now, actions)
+            if look_at < math.inf:
+                self._look_at[key] = look_at
             if len(actions) > before:
                 self._schedule(peer)
-        self._watch_at = watch_at
+        self._watch_at = min(self._look_at.values(), default=math.inf)
         while (due := self._next_entry()) is not None and due[0] <= now:
             heapq.heappop(self._calendar)
             peer = due[2]
@@ -309,7 +361,7 @@ class Device:
                 is_active = peer.last_active > 0.0 and peer.last_active >= now - timers.active_s
                 if is_active and now - peer.check_since >= timers.network_retry_s:
                     peer.check_since = now
-                    actions.append(self._ask(peer, now))
+                    actions += self._acted(peer, [self._ask(peer, now)])
             elif isinstance(peer.effort, Trying):
                 soon = peer.effort.last_at + timers.network_retry_s
                 if now >= soon:
@@ -389,6 +441,8 @@ class Device:
     def _remove(self, peer: Peer) -> list[Action]:
         del self._peers[peer.key]
         del self._by_identity[peer.identity_hash]
+        self._look_at.pop(peer.key, None)
+        self._changed.discard(peer)
         peer.due_at = math.inf
         return lifecycle.part_at_once(self._local, peer)
 
@@ -402,6 +456,7 @@ class Device:
 
     def _schedule(self, peer: Peer) -> None:
         """Keeps exactly one valid entry of the peer in the calendar, at its next moment."""
+        self._changed.add(peer)
         due_at = peer.next_due(self._local.timers)
         if due_at == peer.due_at:
             return

@@ -103,16 +103,22 @@ def remind(local: Local, peer: Peer) -> list[Action]:
 
 
 def wanted_mtu(local: Local, peer: Peer, endpoint: Endpoint) -> int:
-    """The largest inner packet for the peer, 0 where the link's own MTU is small enough."""
-    if peer.path.limit is None:
+    """The largest inner packet for the peer, 0 where it may be as large as the link's MTU.
+
+    A bridged network counts on every frame: where the path delivers large ones in pieces, so be it.
+    """
+    if peer.path.limit is None or (_is_tap(local) and peer.path.is_cut):
         return 0
     mtu = max(peer.path.limit - _around_packet(local, endpoint), _IPV4_MIN)
     return mtu if mtu < local.capabilities.mtu else 0
 
 
 def _around_packet(local: Local, endpoint: Endpoint) -> int:
-    frame = FRAME_OVERHEAD if local.capabilities.link_type == Feature.TAP else 0
-    return around_plaintext(endpoint) + frame
+    return around_plaintext(endpoint) + (FRAME_OVERHEAD if _is_tap(local) else 0)
+
+
+def _is_tap(local: Local) -> bool:
+    return local.capabilities.link_type == Feature.TAP
 
 
 def _largest(local: Local, endpoint: Endpoint) -> int:

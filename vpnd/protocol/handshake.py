@@ -165,12 +165,14 @@ def open_initiation(
     chain.absorb(_S, initiator.raw)
     if not chain.absorb_shared(_SS, identity.private, initiator.raw):
         raise RejectedMessage("hs_box_params")
+    last = preshared_keys[-1]
     for preshared_key in preshared_keys:
-        attempt = chain.copy()
+        attempt = chain if preshared_key is last else chain.copy()
         attempt.absorb_secret(_PSK1, preshared_key)
         parameters = attempt.open(_FIELD_P1, message.box_parameters)
         if parameters is not None:
-            chain.wipe()
+            if attempt is not chain:
+                chain.wipe()
             attempt.absorb(_P1, parameters)
             return OpenedInitiation(message, initiator, attempt, preshared_key, parameters)
         attempt.wipe()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -75,8 +76,12 @@ class Agreement:
     downgraded: bool  # both ends list a higher version than the one spoken
 
 
+@lru_cache(maxsize=64)
 def encode_parameters(parameters: Parameters) -> bytes:
-    """Writes the TLVs in the order of their types, without padding."""
+    """Writes the TLVs in the order of their types, without padding.
+
+    An end says the same to nearly all of its peers: the last few texts are kept.
+    """
     parts = [
         _tlv_unless_empty(_VERSIONS | _CRITICAL, bytes(parameters.versions)),
         _tlv_unless_empty(_SUITES | _CRITICAL, bytes(parameters.suites)),
@@ -149,10 +154,11 @@ def accept_offer(offer: Parameters, own: Capabilities, version: int) -> Agreemen
     """Chooses for an initiator's offer; raises RejectedMessage("hs_param") where nothing fits."""
     _require(not offer.versions or version in offer.versions)
     suite = next((suite for suite in sorted(own.suites) if suite in offer.suites), None)
-    features = Feature((offer.features or 0) & int(own.features))
-    if suite is None or own.link_type not in features:
+    features = (offer.features or 0) & int(own.features)
+    link_type = int(own.features) & int(_LINK_TYPES)
+    if suite is None or features & link_type != link_type:
         raise RejectedMessage("hs_param")
-    return _agree(offer, own, suite, features, version)
+    return _agree(offer, own, suite, Feature(features), version)
 
 
 def accept_choice(choice: Parameters, own: Capabilities, version: int) -> Agreement:

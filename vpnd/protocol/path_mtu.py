@@ -77,6 +77,7 @@ class PathMtu:
 
     limit: int | None = None
     carried: int | None = None
+    is_cut: bool = False  # what is larger than that was last seen to arrive in pieces
     state: State = field(default_factory=Asleep)
     doubted_at: float = -math.inf  # when `doubt` was last called
     _target: int = 0
@@ -121,7 +122,7 @@ class PathMtu:
         self._target = min(largest, PATH_PROBE_MAX)
         # Answers to an earlier run of ours must not be taken for answers to this one.
         self._last_id = max(self._last_id, int(now * 1000))
-        self.carried = None
+        self.carried, self.is_cut = None, False
         return self._search_above(0, self._target + 1, now, pace)
 
     def sleep(self, *, forget: bool = False) -> None:
@@ -143,9 +144,13 @@ class PathMtu:
         """Takes an answer: the size that came in one piece, which is the probe's own or less."""
         match self.state:
             case Searching(size=size, probe_ids=ids) if probe_id in ids:
-                return self._passed(size, now, pace) if came >= size else self._refused(size, came, now, pace)
+                if came >= size:
+                    return self._passed(size, now, pace)
+                self.is_cut = True
+                return self._refused(size, came, now, pace)
             case Doubting(large_ids=ids, raise_at=raise_at) if probe_id in ids:
                 if came < (self.carried or 0):
+                    self.is_cut = True
                     return self._lost(now, pace)
                 self.state, self._checked_at = Settled(raise_at), now
             case Doubting(base_ids=ids) as doubting if probe_id in ids:
@@ -158,15 +163,15 @@ class PathMtu:
         """Does what is due at `due_at`: the next try, a verdict, a new search."""
         match self.state:
             case Searching(size=size, probe_ids=ids):
-                return (
-                    self._try(size, ids, now, pace)
-                    if len(ids) < PATH_TRIES
-                    else self._refused(size, 0, now, pace)
-                )
+                if len(ids) < PATH_TRIES:
+                    return self._try(size, ids, now, pace)
+                self.is_cut = False
+                return self._refused(size, 0, now, pace)
             case Doubting(raise_at, ids, _, is_alive, _) as doubting:
                 if len(ids) < PATH_TRIES:
                     return self._doubt(doubting, now, pace)
                 if is_alive:
+                    self.is_cut = False
                     return self._lost(now, pace)
                 self.state, self._checked_at = Settled(raise_at), now
                 return []

@@ -278,8 +278,14 @@ class Peer:
                 moments.append(0.0)
             case _:
                 pass
-        moments += (min(one.sent_at + timers.pending_life_s, one.resend_at) for one in self.pending)
-        moments += (self.session_ends_at(session, timers) for session in self.slots)
+        if self.pending:
+            moments += [min(one.sent_at + timers.pending_life_s, one.resend_at) for one in self.pending]
+        slots = self.slots
+        moments += [
+            self.session_ends_at(session, timers)
+            for session in (*slots.waiting, slots.current, slots.previous)
+            if session is not None
+        ]
         if self.confirmation is not None:
             moments.append(self.confirmation.left_at[0])
         if self.push is not None:

@@ -14,11 +14,15 @@
     64u /* the kernel refuses longer runs, UDP_MAX_SEGMENTS; it was 64 before 6.9 */
 #define IP_LENGTH_MAX 65535u
 
+/* Ones' complement has two zeros. As a checksum 0xffff is as right as 0, but only UDP writes it. */
+#define OTHER_ZERO 0xffffu
+
 enum {
     IPV4_HEADER = 20, /* options are never joined over */
     IPV4_LENGTH_AT = 2,
     IPV4_IDENTITY_AT = 4,
     IPV4_FRAGMENT_AT = 6,
+    IPV4_CHECKSUM_AT = 10,
     IPV4_ADDRESSES_AT = 12,
     IPV6_HEADER = 40,
     IPV6_LENGTH_AT = 4,
@@ -61,13 +65,16 @@ static bool tcp_may_join(const uint8_t *tcp) {
     return (tcp[TCP_FLAGS_AT] & (TCP_SYN | TCP_RST | TCP_URG | TCP_CWR | TCP_ACK)) == TCP_ACK;
 }
 
+/* Without options, and with the checksum that will be written anew. */
+static bool ipv4_may_join(const struct view *view) {
+    return view->transport.at == IPV4_HEADER &&
+           load_be16(view->packet + IPV4_CHECKSUM_AT) != OTHER_ZERO &&
+           checksum_add(0, view->packet, IPV4_HEADER) == 0xffff;
+}
+
 static bool may_join(const struct coalescer *coalescer, const struct view *view) {
     const uint8_t *transport = view->packet + view->transport.at;
-    if (payload_of(view) == 0) {
-        return false;
-    }
-    if (is_ipv4(view->packet) && (view->transport.at != IPV4_HEADER ||
-                                  checksum_add(0, view->packet, IPV4_HEADER) != 0xffff)) {
+    if (payload_of(view) == 0 || (is_ipv4(view->packet) && !ipv4_may_join(view))) {
         return false;
     }
     if (view->transport.protocol == TRANSPORT_TCP) {
@@ -136,9 +143,11 @@ static bool continues_tcp(const struct joined_frame *frame, const struct view *v
            memcmp(tcp + 18, next + 18, header - 18) == 0; /* urgent pointer, options */
 }
 
-static bool is_trusted(const struct arrival *arrival, const uint8_t *packet, size_t length,
-                       const struct transport *transport) {
-    return arrival->is_partial || transport_is_intact(packet, length, transport);
+/* Is the real checksum the one that will be written when the frame is cut? */
+static bool is_exact(const uint8_t *packet, size_t length, const struct transport *transport) {
+    return transport_is_intact(packet, length, transport) &&
+           (transport->protocol == TRANSPORT_UDP ||
+            load_be16(packet + transport->checksum_at) != OTHER_ZERO);
 }
 
 static bool has_room(const struct joined_frame *frame, size_t payload) {
@@ -159,8 +168,9 @@ static bool may_take(struct joined_frame *frame, const struct arrival *arrival,
     }
     frame->is_trusted =
         frame->is_trusted ||
-        transport_is_intact(packet_of(frame), frame->size - arrival->network_at, &frame->transport);
-    return frame->is_trusted && is_trusted(arrival, view->packet, view->length, &view->transport);
+        is_exact(packet_of(frame), frame->size - arrival->network_at, &frame->transport);
+    return frame->is_trusted &&
+           (arrival->is_partial || is_exact(view->packet, view->length, &view->transport));
 }
 
 /* ---- taking ---- */

@@ -28,7 +28,7 @@ struct arrival {
     uint8_t *bytes; /* stays untouched by others until the frame was written; may be changed here */
     size_t size;
     size_t network_at; /* where its IP packet begins; `size` if there is none */
-    bool is_partial;   /* its checksum holds the sum of the pseudo-header only */
+    bool is_partial;   /* its checksum, which transport_find finds, is the pseudo-header's sum */
     void *owner;       /* frames of different owners are not joined */
 };
 
@@ -45,7 +45,7 @@ struct joined_frame {
     struct transport transport;
     uint32_t flow;      /* hash of addresses and ports; 0: not TCP or UDP */
     bool is_open;       /* may take another packet */
-    bool is_trusted;    /* its checksums are known to be right, or are partial */
+    bool is_trusted;    /* its checksum is known to be right, or is partial */
     uint8_t last_flags; /* TCP: of the last packet */
     unsigned packets;
     size_t unit; /* payload of every packet but the last */

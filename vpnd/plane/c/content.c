@@ -4,9 +4,6 @@
 
 #include "plane.h"
 
-#define ETHER_TYPE_IPV4 0x0800u
-#define ETHER_TYPE_IPV6 0x86ddu
-
 static bool refuse(enum drop_reason *reason, enum drop_reason why) {
     *reason = why;
     return false;
@@ -14,9 +11,8 @@ static bool refuse(enum drop_reason *reason, enum drop_reason why) {
 
 /* Does the partial checksum stand where the far kernel and ours both look for it? */
 static bool has_checksum_place(const uint8_t *packet, size_t size) {
-    uint16_t start;
-    uint16_t offset;
-    return packet_checksum_place(packet, size, &start, &offset);
+    struct transport found;
+    return transport_find(packet, packet_ip_length(packet, size), &found);
 }
 
 /* ---- packets ---- */
@@ -75,14 +71,6 @@ static bool learn_sender(struct plane *plane, struct known_sender *known, uint32
     return true;
 }
 
-/* Where the IP packet begins in the frame; its end if there is none. */
-static size_t network_in(const uint8_t *frame, size_t size) {
-    uint16_t ether_type = 0;
-    size_t payload = frame_payload(frame, size, &ether_type);
-    bool is_ip = ether_type == ETHER_TYPE_IPV4 || ether_type == ETHER_TYPE_IPV6;
-    return payload > 0 && is_ip ? payload : size;
-}
-
 /* Takes the protocol's bytes around the frame away. */
 static bool unwrap(struct arrival *arrival) {
     size_t prefix = 1;
@@ -108,7 +96,7 @@ static bool check_frame(struct plane *plane, struct known_sender *known, uint32_
     if (!unwrap(arrival) || frame_is_group(frame_source(arrival->bytes))) {
         return refuse(reason, DROP_data_inner);
     }
-    arrival->network_at = network_in(arrival->bytes, arrival->size);
+    arrival->network_at = frame_network(arrival->bytes, arrival->size);
     if (arrival->is_partial && !has_checksum_place(arrival->bytes + arrival->network_at,
                                                    arrival->size - arrival->network_at)) {
         return refuse(reason, DROP_data_inner);

@@ -20,6 +20,8 @@ enum {
     MAC_SIZE = 6,
     TAG_SIZE = 4,
     ETHER_TYPE_AT = 12,
+    ETHER_TYPE_IPV4 = 0x0800,
+    ETHER_TYPE_IPV6 = 0x86dd,
     ETHER_TYPE_VLAN = 0x8100,
     ETHER_TYPE_PROVIDER = 0x88a8,
     VLAN_MASK = 0x0fff,
@@ -226,4 +228,11 @@ size_t frame_payload(const uint8_t *frame, size_t size, uint16_t *ether_type) {
         }
     }
     return 0;
+}
+
+size_t frame_network(const uint8_t *frame, size_t size) {
+    uint16_t ether_type = 0;
+    size_t payload = frame_payload(frame, size, &ether_type);
+    bool is_ip = ether_type == ETHER_TYPE_IPV4 || ether_type == ETHER_TYPE_IPV6;
+    return payload > 0 && is_ip ? payload : size;
 }

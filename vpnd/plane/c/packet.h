@@ -72,4 +72,7 @@ bool frame_is_group(const uint8_t mac[6]);
  * too short for what it claims. */
 size_t frame_payload(const uint8_t *frame, size_t size, uint16_t *ether_type);
 
+/* Where the IP packet begins in the frame, as its EtherType has it; `size` if there is none. */
+size_t frame_network(const uint8_t *frame, size_t size);
+
 #endif

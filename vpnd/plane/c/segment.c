@@ -25,7 +25,8 @@ static bool refuse(enum drop_reason *reason, enum drop_reason why) {
     return false;
 }
 
-/* Where the IP packet begins in the frame; false if the frame is none of the link's. */
+/* Where the IP packet begins in the frame, its end if there is none; false if the frame is none of
+ * the link's. */
 static bool find_network(const struct link *link, const struct frame *frame, struct cut *cut,
                          enum drop_reason *reason) {
     cut->network_at = 0;
@@ -37,10 +38,9 @@ static bool find_network(const struct link *link, const struct frame *frame, str
     if (frame->size < FRAME_HEADER_SIZE) {
         return refuse(reason, DROP_link_not_frame);
     }
-    uint16_t ether_type;
     cut->kind = MESSAGE_FRAME;
     cut->size = frame->size;
-    cut->network_at = frame_payload(frame->bytes, frame->size, &ether_type);
+    cut->network_at = frame_network(frame->bytes, frame->size);
     return true;
 }
 
@@ -57,7 +57,7 @@ static bool take_checksum(const struct frame *frame, struct cut *cut, enum drop_
     size_t offset = frame->header.csum_offset;
     const uint8_t *packet = cut->bytes + cut->network_at;
     struct transport found;
-    if (cut->network_at <= start && (cut->kind == MESSAGE_PACKET || cut->network_at > 0) &&
+    if (cut->network_at <= start &&
         transport_find(packet, packet_ip_length(packet, cut->size - cut->network_at), &found) &&
         cut->network_at + found.at == start &&
         found.checksum_at == start - cut->network_at + offset) {
@@ -89,6 +89,25 @@ static uint8_t protocol_of(uint8_t gso_type) {
     }
 }
 
+/* Is the transport header where the IP header has it? What extension headers of IPv6 say is left
+ * to the kernel, but then nobody else can tell where the checksum is. */
+static bool is_in_place(const uint8_t *packet, size_t length, const struct transport *transport,
+                        bool *is_direct) {
+    struct transport found;
+    *is_direct = transport_find(packet, length, &found) && found.at == transport->at &&
+                 found.protocol == transport->protocol;
+    return *is_direct || (packet[0] >> 4 == PACKET_IPV6 && transport->at > IPV6_HEADER);
+}
+
+/* From the checksum field, not from the header's addresses: where a source route leads through
+ * others, the last one was summed. */
+static uint16_t take_pseudo_sum(const uint8_t *packet, size_t length,
+                                const struct transport *transport) {
+    uint8_t size[2];
+    store_be16(size, (uint16_t) ~(length - transport->at));
+    return checksum_add(load_be16(packet + transport->checksum_at), size, sizeof(size));
+}
+
 /* A frame of several segments always has a partial checksum, whose start is the transport header.
  */
 static bool begin_cut(const struct link *link, const struct frame *frame, struct cut *cut,
@@ -97,10 +116,10 @@ static bool begin_cut(const struct link *link, const struct frame *frame, struct
     const uint8_t *packet = cut->bytes + cut->network_at;
     size_t length = packet_ip_length(packet, cut->size - cut->network_at);
     size_t start = frame->header.csum_start;
-    struct transport direct;
     if ((frame->header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0 || frame->header.gso_size == 0 ||
         length == 0 || start < cut->network_at ||
-        !transport_at(packet, length, protocol, start - cut->network_at, &cut->transport)) {
+        !transport_at(packet, length, protocol, start - cut->network_at, &cut->transport) ||
+        !is_in_place(packet, length, &cut->transport, &cut->is_partial)) {
         return refuse(reason, DROP_link_offload);
     }
     cut->size = cut->network_at + length;
@@ -113,8 +132,7 @@ static bool begin_cut(const struct link *link, const struct frame *frame, struct
         return refuse(reason, DROP_link_too_large);
     }
     memcpy(cut->header, cut->bytes, cut->header_size);
-    cut->pseudo_sum = transport_pseudo_sum(packet, protocol, 0);
-    cut->is_partial = transport_find(packet, length, &direct) && direct.at == cut->transport.at;
+    cut->pseudo_sum = take_pseudo_sum(packet, length, &cut->transport);
     return true;
 }
 
@@ -221,16 +239,14 @@ void message_finish(struct message *message) {
 /* ---- messages ---- */
 
 static uint8_t *packet_of(const struct message *message, size_t *size) {
-    if (message->kind == MESSAGE_PACKET) {
-        *size = message->size;
+    if (message->kind != MESSAGE_FRAME) {
+        *size = message->kind == MESSAGE_PACKET ? message->size : 0;
         return message->bytes;
     }
-    uint16_t ether_type;
     uint8_t *frame = message->bytes + 1;
-    size_t payload =
-        message->kind == MESSAGE_FRAME ? frame_payload(frame, message->size - 1, &ether_type) : 0;
-    *size = payload == 0 ? 0 : message->size - 1 - payload;
-    return frame + payload;
+    size_t network = frame_network(frame, message->size - 1);
+    *size = message->size - 1 - network;
+    return frame + network;
 }
 
 const uint8_t *message_packet(const struct message *message, size_t *size) {

@@ -1,0 +1,177 @@
+"""Ten thousand peers in the configuration, a thousand at the door: everything is there, and all come back.
+
+How fast is measured elsewhere; the bounds of time here only end a test that hangs. What memory may be held
+is a bound, since no other program on the machine changes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.classical import PORT
+from tests.lab.crowd import identity_of
+from tests.lab.namespaces import Host, Lab, eventually
+from tests.lab.resources import resources_of
+from tests.lab.vpnd import Vpnd
+
+MANY = 10_000
+CROWD = 1000
+HELD_KIB_MAX = 150 * 1024  # by daemon and plane together, with pages they share counted twice
+HEAD = f"""\
+[interface]
+name = "vpn"
+addresses = ["10.200.255.1/16"]
+[local]
+listen = ["0.0.0.0:{PORT}"]
+"""
+
+
+def key_of(number: int) -> str:
+    """Some X25519 public key: here nobody has to hold the private one."""
+    return b64encode(hashlib.sha256(f"peer {number}".encode()).digest()).decode()
+
+
+def peer_text(number: int) -> str:
+    network = f"10.200.{number // 250}.{number % 250}/32"
+    return f'public_key = "{key_of(number)}"\nroute = false\nnetworks = ["{network}"]\n'
+
+
+def configure(vpnd: Vpnd, numbers: range, *, in_files: bool) -> None:
+    if not in_files:
+        vpnd.configure(HEAD + "".join(f"[peer.p{number}]\n{peer_text(number)}" for number in numbers))
+        return
+    vpnd.configure(HEAD)
+    folder = vpnd.config_dir / f"{vpnd.instance}.d"
+    folder.mkdir()
+    for number in numbers:
+        (folder / f"p{number}.toml").write_text(peer_text(number))
+
+
+def peers_by_name(vpnd: Vpnd) -> dict[str, dict[str, Any]]:
+    return {peer["name"]: peer for peer in vpnd.ask("status")["instances"][0]["peers"]}
+
+
+def wait_ready(vpnd: Vpnd) -> None:
+    def answers() -> bool:
+        assert vpnd.daemon is not None
+        assert vpnd.daemon.poll() is None, vpnd.log()
+        with contextlib.suppress(OSError):
+            return bool(vpnd.ask("status", peer="p0"))
+        return False
+
+    eventually(answers, within_s=60, what="the hub being ready")
+
+
+@pytest.mark.parametrize("in_files", [False, True], ids=["one file", "a file each"])
+def test_ten_thousand_peers_are_all_there(lab: Lab, in_files: bool) -> None:
+    """Loaded, told completely as JSON and as text, and within the memory they may take."""
+    hub = lab.host("hub")
+    vpnd = Vpnd(hub)
+    configure(vpnd, range(MANY), in_files=in_files)
+    vpnd.start(wait=False)
+    wait_ready(vpnd)
+    report = vpnd.status()
+    assert {peer["name"]: peer["public_key"] for peer in report["peers"]} == {
+        f"p{number}": key_of(number) for number in range(MANY)
+    }
+    assert len(report["peers"]) == MANY
+    assert {peer["state"] for peer in report["peers"]} == {"down"}
+    assert {peer["reason"] for peer in report["peers"]} == {"waits for its call"}
+    text = vpnd.ctl("status", check=False).stdout.splitlines()
+    assert f"peers {MANY} down" in text[1]
+    assert {line.split()[0] for line in text[3:]} == {f"p{number}" for number in range(MANY)}
+    assert vpnd.daemon is not None
+    held = sum(resources_of(pid).resident_kib for pid in (vpnd.daemon.pid, vpnd.plane_pid()))
+    assert held < HELD_KIB_MAX
+    assert vpnd.stop() == 0
+    vpnd.assert_no_error()
+
+
+def test_a_reload_among_ten_thousand_peers_changes_just_what_it_should(lab: Lab) -> None:
+    """Five thousand go, a thousand come; those that stay are untouched, and a second reload finds nothing."""
+    vpnd = Vpnd(lab.host("hub"))
+    configure(vpnd, range(MANY), in_files=False)
+    vpnd.start(wait=False)
+    wait_ready(vpnd)
+    configure(vpnd, range(MANY // 2, MANY + 1000), in_files=False)
+    changes = vpnd.ask("reload", dry_run=False)["changes"]
+    assert len(changes) == MANY // 2 + 1000
+    assert peers_by_name(vpnd).keys() == {f"p{number}" for number in range(MANY // 2, MANY + 1000)}
+    assert vpnd.ask("reload", dry_run=False)["changes"] == []
+    vpnd.assert_no_error()
+
+
+def build_crowd(lab: Lab) -> tuple[Vpnd, Host]:
+    """A hub, and a machine from which every caller of the crowd calls with an address of its own."""
+    hub, crowd = lab.host("hub"), lab.host("crowd")
+    lab.cable(hub, "eth0", crowd, "eth0")
+    hub.run("ip addr add 10.9.0.1/24 dev eth0")
+    crowd.run("ip addr add 10.9.0.66/24 dev eth0")
+    crowd.run("ip route add local 10.64.0.0/16 dev lo")
+    hub.run("ip route add 10.64.0.0/16 via 10.9.0.66")
+    vpnd = Vpnd(hub)
+    vpnd.configure(
+        HEAD
+        + "".join(
+            f'[peer.p{number}]\npublic_key = "{identity_of(number).public}"\nroute = false\n'
+            f'networks = ["10.200.{number // 250}.{number % 250}/32"]\n'
+            for number in range(CROWD)
+        )
+    )
+    return vpnd, crowd
+
+
+@contextlib.contextmanager
+def running_crowd(vpnd: Vpnd, crowd: Host) -> Iterator[subprocess.Popen[bytes]]:
+    process = crowd.start(
+        *(sys.executable, "-m", "tests.lab.crowd", vpnd.key.public, "10.9.0.1", str(PORT)),
+        *(str(CROWD), "10.64.0.0/16"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    yield process
+    process.communicate(b"\n", timeout=30)
+
+
+def call(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    return answer
+
+
+@pytest.mark.parametrize("loses", ["nothing", "the daemon", "daemon and plane"])
+def test_a_thousand_peers_that_come_back_at_once_are_all_up_again(lab: Lab, loses: str) -> None:
+    """[I11] At once: to a hub that stayed, to one whose daemon was killed, to one that lost everything."""
+    vpnd, crowd = build_crowd(lab)
+    vpnd.own_plane = loses == "the daemon"
+    vpnd.start()
+    with running_crowd(vpnd, crowd) as process:
+        assert call(process)["up"] == CROWD
+        before = {name: peer["handshakes"] for name, peer in peers_by_name(vpnd).items()}
+        assert min(before.values()) >= 1
+        if loses != "nothing":
+            vpnd.kill()
+            vpnd.start()
+            before = dict.fromkeys(before, 0)
+        again = call(process)
+        assert again["up"] == CROWD, again
+        peers = peers_by_name(vpnd)
+        assert {peer["state"] for peer in peers.values()} == {"up"}
+        assert [name for name, peer in peers.items() if peer["handshakes"] <= before[name]] == []
+    roamed = [line for line in vpnd.log().splitlines() if " now at " in line]
+    assert len(roamed) < CROWD, "the log tells of each of a thousand"
+    vpnd.assert_no_error()
