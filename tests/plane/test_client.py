@@ -117,6 +117,12 @@ def test_the_gates_keys_are_written_where_the_plane_looks_for_them(
     assert wire.SET_GATE_REQUEST.unpack(body) == (b"\1" * 32, b"\2" * 32, *filled, secrets, 0b1010)
 
 
+def test_closing_the_gate_is_told_and_not_waited_for(plane: ScriptedPlane, client: PlaneClient) -> None:
+    client.close_gate(0.75)
+    kind, _, body = plane.hear()
+    assert (kind, wire.CLOSE_GATE_REQUEST.unpack(body)) == (WireType.CLOSE_GATE, (750,))
+
+
 def test_more_secrets_than_the_gate_has_room_for_never_leave(client: PlaneClient) -> None:
     key = Secret.copy_of(bytes(32))
     with pytest.raises(PlaneError) as caught:

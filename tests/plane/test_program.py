@@ -47,3 +47,20 @@ def test_a_missing_program_names_the_places_searched(nowhere: Path) -> None:
     with pytest.raises(PlaneError, match="packaged") as caught:
         program.find_program()
     assert caught.value.code == "no_program"
+
+
+def test_a_child_says_nothing_to_our_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its READY would be taken for ours, long before we are."""
+    told = tmp_path / "told"
+    script = tmp_path / "vpnd-plane"
+    script.write_text(f"#!/bin/sh\nenv > {told}.new\nmv {told}.new {told}\n")
+    script.chmod(0o755)
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("LANG", "C")
+    child, connection = program.start_child(script)
+    connection.close()
+    assert child.wait(5) == 0
+    names = {line.partition("=")[0] for line in told.read_text().splitlines()}
+    assert "LANG" in names
+    assert not names & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS"}

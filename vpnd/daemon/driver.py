@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 TURN_S = 0.5  # how often stamps are read at most; deadlines of the protocol come in between
 SLEPT_S = 1.0  # a suspension shorter than this is none
 UNASKED_PING = 0  # the number of echoes that no operator asked for
+GATE_AGAIN_S = 0.25  # before the plane is told again of a load that lasts
 EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for the operator
 
 Pongs = Callable[[PublicKey, int, float], None]
@@ -85,6 +86,7 @@ class Driver:
         self._notices = NoticeWriter()
         self._chatter = Chatter("peers that are somewhere else now")
         self._gate_keys: GateKeys | None = None  # as the plane has them
+        self._gate_closed_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._asleep = boottime() - time.monotonic()
         self.last_turn = boottime()
@@ -99,7 +101,7 @@ class Driver:
         """
         inventory = plane.inventory()
         now = boottime()
-        self.plane, self._gate_keys = plane, None
+        self.plane, self._gate_keys, self._gate_closed_until = plane, None, 0.0
         self._tend_gate(now)
         self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
         self._seen, self._dropping = {}, set()
@@ -323,8 +325,9 @@ class Driver:
             if self.plane is None:
                 return
         spent.note()
+        self._close_gate()
         self._schedule()
-        if self.plane.has_events:
+        if self.plane is not None and self.plane.has_events:
             asyncio.get_running_loop().call_soon(self._read_plane)
 
     def _take(self, event: events.Event) -> None:  # noqa: C901 - one arm per event
@@ -418,6 +421,18 @@ class Driver:
         except PlaneError as error:
             if error.code != "gone":  # which is an event of its own
                 _log.warning("the plane did not take the keys of its gate: %s", error)
+
+    def _close_gate(self) -> None:
+        """Lets the plane ask for cookies while handshakes cost us too much: there it costs a twentieth."""
+        now, until = boottime(), self.device.loaded_until
+        if self.plane is None or until <= now or until < self._gate_closed_until + GATE_AGAIN_S:
+            return
+        self._gate_closed_until = until
+        try:
+            self.plane.close_gate(until - now)
+        except PlaneError as error:
+            if error.code != "gone":  # which is an event of its own
+                _log.warning("the plane did not close its gate: %s", error)
 
     def _slept(self) -> bool:
         """Tells once after the machine was suspended: only CLOCK_BOOTTIME goes on meanwhile."""

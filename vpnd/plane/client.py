@@ -220,6 +220,10 @@ class PlaneClient:
             message.wipe()
         self._channel.wait_for(WireType.SET_GATE, sequence)
 
+    def close_gate(self, seconds: float) -> None:
+        """Lets the plane ask for a cookie from now on, for some seconds, however few messages wait."""
+        self._request(WireType.CLOSE_GATE, wire.CLOSE_GATE_REQUEST.pack(round(seconds * 1000)), wait=False)
+
     def stop(self) -> None:
         """Ends the plane for good; what follows on this connection is PlaneGone."""
         self._channel.ask(WireType.STOP)

@@ -18,6 +18,9 @@ from vpnd.errors import PlaneError
 NAME = "vpnd-plane"
 PACKAGED = Path("/usr/lib/vpnd")
 
+# What a service manager says to one process: READY of a child would be taken for ours.
+_MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
 
 def find_program() -> Path:
     """Finds the program that belongs to this installation: beside the interpreter's scripts,
@@ -45,9 +48,14 @@ def start_child(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = [str(program), "--control-fd", str(theirs.fileno()), *arguments]
+        environment = {name: value for name, value in os.environ.items() if name not in _MANAGERS}
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), process_group=0
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+                env=environment,
             )
         except OSError as error:
             ours.close()

@@ -57,6 +57,7 @@ class WireType(IntEnum):
     STOP = 17
     SET_GATE = 18
     SET_PEER_MTU = 19
+    CLOSE_GATE = 20
 
     EVENT_DATAGRAM = 0x4001
     EVENT_CONTROL = 0x4002
@@ -321,6 +322,7 @@ SET_GATE_REQUEST = Layout(
     ("secret_count", "I"),
     ("versions", "I"),
 )
+CLOSE_GATE_REQUEST = Layout("close_gate_request", ("milliseconds", "I"), ("zero", "I"))
 DATAGRAM_EVENT = Layout(
     "datagram_event", ("received_at_ns", "Q"), ("queue_depth", "I"), ("zero", "I"), ("from", _ENDPOINT)
 )

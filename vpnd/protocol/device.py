@@ -247,6 +247,11 @@ class Device:
         """Adds CPU time that `receive` took, which tells whether we are under load."""
         self._gate.load.note_cpu(seconds, now)
 
+    @property
+    def loaded_until(self) -> float:
+        """When handshakes cease to be too many, if no more come; in the past, they are not."""
+        return self._gate.load.until
+
     # --- from the plane ---
 
     def plane_lost(self) -> None:

@@ -97,6 +97,11 @@ class LoadMeter:
         self._spent: deque[tuple[float, float]] = deque()
         self._sum_s = 0.0
 
+    @property
+    def until(self) -> float:
+        """How long the present load is held to last; in the past, there is none."""
+        return self._until
+
     def note_cpu(self, seconds: float, now: float) -> None:
         """Adds CPU time that handshakes took, measured by whoever has a clock for it."""
         self._spent.append((now, seconds))

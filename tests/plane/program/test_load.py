@@ -224,6 +224,29 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
     assert receive_waiting(honest) == []
 
 
+def test_a_gate_that_vpnd_closes_asks_for_a_cookie_though_nobody_waits(tun: Rig) -> None:
+    """[H4] vpnd measures what handshakes cost; the plane spares it those without proof of address."""
+    key, nothing = PublicKey(bytes([7]) * 32), Secret.zero()
+    tun.client.set_gate(mac1_key(key, nothing), cookie_key(key, nothing), [Secret.copy_of(bytes(32))], (1,))
+    caller = tun.udp_socket("127.0.0.2")
+    generator = random.Random(8)
+
+    def call() -> None:
+        message = with_mac1(b"\x08\x01\0\0" + generator.randbytes(196), key)
+        caller.sendto(message, tun.sockets[0].getsockname())
+
+    call()
+    tun.wait_event(DatagramEvent)
+    tun.client.close_gate(0.5)
+    call()
+    assert len(receive(caller)) == 64
+    tun.no_event(DatagramEvent)
+    time.sleep(0.6)
+    call()
+    tun.wait_event(DatagramEvent)
+    assert tun.drops() == {"hs_cookie_sent": 1}
+
+
 def keep_pace(rig: Rig, sent: int) -> None:
     """Waits until the plane has read most of what was sent into the link."""
     wait_until(lambda: rig.client.counters.totals().link_rx_packets > sent - 2000, "the plane keeps up", 20)

@@ -68,7 +68,13 @@ void gate_set(struct gate *gate, const struct set_gate_request *keys) {
 
 void gate_note_depth(struct gate *gate, unsigned waiting, uint64_t now_ns) {
     if (waiting > GATE_LOAD_DEPTH) {
-        gate->closed_until_ns = now_ns + LOAD_HOLD_NS;
+        gate_close(gate, now_ns + LOAD_HOLD_NS);
+    }
+}
+
+void gate_close(struct gate *gate, uint64_t until_ns) {
+    if (until_ns > gate->closed_until_ns) {
+        gate->closed_until_ns = until_ns;
     }
 }
 

@@ -37,6 +37,9 @@ void gate_set(struct gate *gate, const struct set_gate_request *keys);
 /* So many messages wait: more than GATE_LOAD_DEPTH close the gate for a second. */
 void gate_note_depth(struct gate *gate, unsigned waiting, uint64_t now_ns);
 
+/* vpnd is under load until then. */
+void gate_close(struct gate *gate, uint64_t until_ns);
+
 /* Whom a message is charged to: a number below GATE_SOURCES for each IPv4 address and IPv6 /64. */
 uint32_t gate_source(const struct gate *gate, const struct wire_endpoint *from);
 

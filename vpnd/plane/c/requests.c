@@ -12,6 +12,7 @@
 
 #define MAC_LIMIT_MAX 65536u
 #define MAC_AGE_MAX_S 86400u
+#define CLOSED_MAX_MS 10000u
 
 /* ---- checks ---- */
 
@@ -79,6 +80,17 @@ static enum wire_error handle_set_gate(struct request *request) {
     }
     explicit_bzero(&keys, sizeof(keys));
     return error;
+}
+
+static enum wire_error handle_close_gate(struct request *request) {
+    struct close_gate_request wanted;
+    memcpy(&wanted, request->body, sizeof(wanted));
+    if (wanted.milliseconds > CLOSED_MAX_MS || wanted.zero != 0) {
+        return WIRE_ERROR_bad_value;
+    }
+    gate_close(request->plane->gate,
+               request->now_ns + wanted.milliseconds * (NS_PER_SECOND / 1000));
+    return 0;
 }
 
 static enum wire_error handle_stop(struct request *request) {
@@ -373,6 +385,7 @@ static const struct request_kind kinds[] = {
     [WIRE_SET_OPTIONS] = {handle_set_options, sizeof(struct set_options_request), false, false},
     [WIRE_STOP] = {handle_stop, 0, false, false},
     [WIRE_SET_GATE] = {handle_set_gate, sizeof(struct set_gate_request), false, false},
+    [WIRE_CLOSE_GATE] = {handle_close_gate, sizeof(struct close_gate_request), false, false},
     [WIRE_SET_PEER_MTU] = {handle_set_peer_mtu, sizeof(struct set_peer_mtu_request), false, false},
 };
 

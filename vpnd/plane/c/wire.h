@@ -45,6 +45,7 @@ enum wire_type {
     WIRE_STOP = 17,            /* empty; answered, then the plane ends */
     WIRE_SET_GATE = 18,        /* set_gate_request */
     WIRE_SET_PEER_MTU = 19,    /* set_peer_mtu_request */
+    WIRE_CLOSE_GATE = 20,      /* close_gate_request */
 
     WIRE_EVENT_DATAGRAM = 0x4001,       /* datagram_event + bytes */
     WIRE_EVENT_CONTROL = 0x4002,        /* control_event + bytes */
@@ -287,6 +288,12 @@ struct set_gate_request {
     uint8_t previous_secret[32];
     uint32_t secret_count; /* 0: no gate, everything goes up */
     uint32_t versions;     /* bit n: version n of the protocol is answered */
+};
+
+/* vpnd itself finds that handshakes cost too much. */
+struct close_gate_request {
+    uint32_t milliseconds; /* from now, during which initiations without a cookie get one */
+    uint32_t zero;
 };
 
 struct datagram_event {
