@@ -86,11 +86,12 @@ class Netlink:
         """Makes one change; OSError with the kernel's own words where it refuses."""
         self._converse(message, kind, NLM_F_ACK | flags)
 
-    def change_raw(self, body: bytes, kind: int) -> None:
-        """Makes a change whose message pyroute2 has no words for; `body` is what follows the header."""
+    def change_raw(self, body: bytes, kind: int, flags: int = 0) -> None:
+        """Makes a change whose message the caller has written; `body` is what follows the header."""
         self._sequence += 1
         length = _HEADER.size + len(body)
-        self._exchange(_HEADER.pack(length, kind, NLM_F_REQUEST | NLM_F_ACK, self._sequence, 0) + body)
+        header = _HEADER.pack(length, kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, 0)
+        self._exchange(header + body)
 
     def _converse(self, message: Any, kind: int, flags: int) -> tuple[list[Frame], bool]:
         self._sequence += 1
