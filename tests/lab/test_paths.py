@@ -349,3 +349,22 @@ def test_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel(lab: Lab
     assert 300 <= len(outer.lines()) < 330
     assert "dev vpn-caller" in caller.output(f"ip route get {FAR}")
     ends.assert_no_error()
+
+
+# -- a change of what handshakes agree on --
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_a_reload_just_after_the_others_handshake_leaves_the_tunnel_up(lab: Lab, turn: int) -> None:
+    """[I6] Either session may win by the greater key; both ends know the one that does."""
+    ends = cabled(lab)
+    ends.start()
+    changed = ends.called if turn % 2 else ends.caller
+    text = changed.config_file.read_text()
+    changed.config_file.write_text(text.replace("[local]", '[local]\npadding = "16"', 1))
+    changed.ctl("reload")
+    host, far = ends.caller.host, CALLED_INNER
+    assert host.pings(far, count=10, options="-i 0.2")
+    for end, peer in ((ends.caller, "called"), (ends.called, "caller")):
+        assert end.peer(peer)["state"] == "up", end.peer(peer)
+    ends.assert_no_error()

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
@@ -123,6 +123,22 @@ class Driver:
                 self._sessions[key] = {session.local_index for session in sessions}
             self.device.adopt(key, sessions, endpoint, now, mtu)
         asyncio.get_running_loop().add_reader(plane.fileno(), self._read_plane)
+
+    def renew_sessions(self, peers: Container[PublicKey]) -> None:
+        """Tells a Device that is new to this plane what it holds of these peers, and makes it all anew.
+
+        One that did not know a session would call its peer down while the plane goes on using it: the
+        younger of two sessions does not always win (protocol section 8). Raises PlaneError.
+        """
+        assert self.plane is not None
+        inventory, now = self.plane.inventory(), boottime()
+        held = self._held_sessions(inventory)
+        for listed in inventory.peers:
+            key = listed.public_key
+            if key in peers:
+                self.device.adopt(key, held.get(key, []), listed.endpoint, now, listed.mtu)
+                if key in held:
+                    self.perform(self.device.reconnect(key, now))
 
     def _held_sessions(self, inventory: Inventory) -> defaultdict[PublicKey, list[AdoptedSession]]:
         held: defaultdict[PublicKey, list[AdoptedSession]] = defaultdict(list)

@@ -180,12 +180,13 @@ class Instance:
     # -- the Device --
 
     def rebuild_device(self) -> None:
-        """Replaces the Device after a change of identity or options; sessions are made anew."""
+        """Replaces the Device after a change of identity or options; sessions serve until others come."""
         plane = self.driver.plane
         assert plane is not None
         self.store(at_once=True)
         self.driver.device = self._new_device(plane)
         self._configure_device()
+        self.driver.renew_sessions({peer.public_key for peer in self.config.peers if peer.enabled})
 
     def _new_device(self, plane: PlaneClient) -> Device:
         device = Device(
