@@ -62,16 +62,18 @@ class VpndSystem(System):
         options: tuple[str, ...] = (),
         kind: str = "tun",
         peers: int = 1,
+        workers: int = 1,
     ) -> None:
         self.name, self.about = name, about
         self.measures = None if name == "vpnd" else _VARIANTS_TAKE
-        self._program, self._options, self._kind, self._peers = program, options, kind, peers
+        self._program, self._options, self._kind = program, options, kind
+        self._peers, self._workers = peers, workers
 
     def build(self, lab: Lab) -> Pair:
         made = pair.cable(lab)
         program = self._program()
         left, right = (MeasuredVpnd(host, program, *self._options) for host in (made.left, made.right))
-        join(left, right, kind=self._kind, peers=self._peers)
+        join(left, right, kind=self._kind, peers=self._peers, workers=self._workers)
         right.start()
         left.start()
         return pair.tunnelled(made)
@@ -80,7 +82,9 @@ class VpndSystem(System):
         return __version__
 
 
-def join(left: MeasuredVpnd, right: MeasuredVpnd, *, kind: str = "tun", peers: int = 1) -> None:
+def join(
+    left: MeasuredVpnd, right: MeasuredVpnd, *, kind: str = "tun", peers: int = 1, workers: int = 1
+) -> None:
     """Writes both configurations; nothing is started."""
     behind_left = [] if kind == "tap" else [f"{TUNNEL_LEFT}/32"]
     behind_right = [] if kind == "tap" else [f"{TUNNEL_RIGHT}/32"]
@@ -90,6 +94,7 @@ type = "{kind}"
 mtu = {MTU}
 addresses = ["{TUNNEL_LEFT}/24"]
 [local]
+workers = {workers}
 [peer.right]
 public_key = "{right.key.public}"
 endpoint = "{RIGHT}:{PORT}"
@@ -101,6 +106,7 @@ type = "{kind}"
 mtu = {MTU}
 addresses = ["{TUNNEL_RIGHT}/24"]
 [local]
+workers = {workers}
 listen = ["0.0.0.0:{PORT}"]
 [peer.left]
 public_key = "{left.key.public}"
@@ -125,6 +131,7 @@ def systems() -> tuple[VpndSystem, ...]:
         VpndSystem("vpnd-openssl", "AES-256-GCM by OpenSSL", options=("--aead", "openssl")),
         VpndSystem("vpnd-chacha20", "ChaCha20-Poly1305", program=chacha20),
         VpndSystem("vpnd-tap", "an Ethernet link", kind="tap"),
+        VpndSystem("vpnd-workers", "two workers per direction", workers=2),
         VpndSystem("vpnd-1000", "1,000 configured peers", peers=1000),
         VpndSystem("vpnd-10000", "10,000 configured peers", peers=10_000),
     )
