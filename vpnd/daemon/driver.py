@@ -19,6 +19,7 @@ from typing import assert_never
 from vpnd.daemon.activity import activity_of
 from vpnd.daemon.chatter import Chatter
 from vpnd.daemon.clock import boottime
+from vpnd.daemon.gatekeeper import Gatekeeper
 from vpnd.daemon.handshake_cpu import HandshakeCpu
 from vpnd.daemon.notices import NoticeWriter
 from vpnd.daemon.strangers import Strangers
@@ -34,7 +35,6 @@ from vpnd.protocol import actions
 from vpnd.protocol.actions import Action
 from vpnd.protocol.constants import Slot, Suite
 from vpnd.protocol.device import Device
-from vpnd.protocol.gate import GateKeys
 from vpnd.protocol.sessions import AdoptedSession
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 TURN_S = 0.5  # how often stamps are read at most; deadlines of the protocol come in between
 SLEPT_S = 1.0  # a suspension shorter than this is none
 UNASKED_PING = 0  # the number of echoes that no operator asked for
-GATE_AGAIN_S = 0.25  # before the plane is told again of a load that lasts
 EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for the operator
 
 Pongs = Callable[[PublicKey, int, float], None]
@@ -85,8 +84,7 @@ class Driver:
         self._unproven: set[PublicKey] = set()
         self._notices = NoticeWriter()
         self._chatter = Chatter("peers that are somewhere else now")
-        self._gate_keys: GateKeys | None = None  # as the plane has them
-        self._gate_closed_until = 0.0
+        self._gatekeeper: Gatekeeper | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._asleep = boottime() - time.monotonic()
         self.last_turn = boottime()
@@ -101,8 +99,8 @@ class Driver:
         """
         inventory = plane.inventory()
         now = boottime()
-        self.plane, self._gate_keys, self._gate_closed_until = plane, None, 0.0
-        self._tend_gate(now)
+        self.plane, self._gatekeeper = plane, Gatekeeper(plane)
+        self._gatekeeper.tend(self.device, now)
         self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
         self._seen, self._dropping = {}, set()
         wanted = {wiring.public_key: wiring for wiring in wirings}
@@ -163,7 +161,7 @@ class Driver:
         if self.plane is not None:
             asyncio.get_running_loop().remove_reader(self.plane.fileno())
             self.plane.close()
-            self.plane = None
+            self.plane, self._gatekeeper = None, None
 
     def start(self) -> None:
         """Begins handshakes with every peer that can be reached, and the turns of the clock."""
@@ -341,7 +339,8 @@ class Driver:
             if self.plane is None:
                 return
         spent.note()
-        self._close_gate()
+        if self._gatekeeper is not None:
+            self._gatekeeper.share_load(self.device, boottime())
         self._schedule()
         if self.plane is not None and self.plane.has_events:
             asyncio.get_running_loop().call_soon(self._read_plane)
@@ -420,35 +419,12 @@ class Driver:
         activity = {key: activity_of(each) for key, each in counters.items()}
         self.perform(self.device.tick(now, activity))
         if self.plane is not None:
-            self._tend_gate(now)
+            if self._gatekeeper is not None:
+                self._gatekeeper.tend(self.device, now)
             drops = {key: each.drops for key, each in counters.items()}
             self.perform(self._notices.due(self.device, drops, now))
         self._read_plane()  # what came while a request waited, no reader hears of
         self._schedule()
-
-    def _tend_gate(self, now: float) -> None:
-        """Tells the plane the keys of the gate when they have changed."""
-        keys = self.device.gate_keys(now)
-        if self.plane is None or keys == self._gate_keys:
-            return
-        try:
-            self.plane.set_gate(keys.mac1_key, keys.cookie_key, keys.secrets, keys.versions)
-            self._gate_keys = keys
-        except PlaneError as error:
-            if error.code != "gone":  # which is an event of its own
-                _log.warning("the plane did not take the keys of its gate: %s", error)
-
-    def _close_gate(self) -> None:
-        """Lets the plane ask for cookies while handshakes cost us too much: there it costs a twentieth."""
-        now, until = boottime(), self.device.loaded_until
-        if self.plane is None or until <= now or until < self._gate_closed_until + GATE_AGAIN_S:
-            return
-        self._gate_closed_until = until
-        try:
-            self.plane.close_gate(until - now)
-        except PlaneError as error:
-            if error.code != "gone":  # which is an event of its own
-                _log.warning("the plane did not close its gate: %s", error)
 
     def _slept(self) -> bool:
         """Tells once after the machine was suspended: only CLOCK_BOOTTIME goes on meanwhile."""
