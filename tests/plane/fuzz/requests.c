@@ -162,6 +162,7 @@ static size_t plausible_size(uint16_t type, size_t size) {
         [WIRE_SET_OPTIONS] = sizeof(struct set_options_request),
         [WIRE_SET_GATE] = sizeof(struct set_gate_request),
         [WIRE_SET_PEER_MTU] = sizeof(struct set_peer_mtu_request),
+        [WIRE_CLOSE_GATE] = sizeof(struct close_gate_request),
     };
     size_t least = type < sizeof(sizes) / sizeof(sizes[0]) ? sizes[type] : 0;
     size_t more = size > least ? size - least : 0;

@@ -195,7 +195,7 @@ static bool refuse_too_large(struct outbound *outbound, const struct peer *peer,
 
 /* Fits what goes to one peer to its path; false: it does not go. */
 static bool fit_path(struct outbound *outbound, const struct peer *peer, struct cut *cut) {
-    bool has_packet = cut->kind == MESSAGE_PACKET || cut->network_at > 0;
+    bool has_packet = cut->network_at < cut->size;
     if (cut->piece_size == 0 && has_packet) {
         (void)mss_clamp(cut->bytes + cut->network_at, cut->size - cut->network_at,
                         peer_mtu(outbound->plane, peer), cut->is_partial);

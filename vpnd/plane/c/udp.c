@@ -159,6 +159,16 @@ static int try_gso(const struct sockets *sockets) {
     return 0;
 }
 
+/* A run that the kernel holds already would come without the size of its datagrams once it is told
+ * to make no more of them. We hold tables, so we may do a worker's work. */
+static void take_what_waits(struct plane *plane) {
+    const struct sockets *sockets = &plane->sockets;
+    for (unsigned i = 0; i < sockets->count; i++) {
+        struct worker *worker = &plane->inbound.workers[i % sockets->workers];
+        worker->turn(worker, i);
+    }
+}
+
 void sockets_apply_offloads(struct plane *plane) {
     struct offloads *offloads = &plane->offloads;
     const struct sockets *sockets = &plane->sockets;
@@ -171,6 +181,9 @@ void sockets_apply_offloads(struct plane *plane) {
     if (is_there && offload_is_wanted(offloads, OFFLOAD_UDP_GRO)) {
         offload_tried(offloads, OFFLOAD_UDP_GRO, set_gro(sockets, 1));
     } else {
+        if (offload_runs(offloads, OFFLOAD_UDP_GRO)) {
+            take_what_waits(plane);
+        }
         (void)set_gro(sockets, 0);
         offload_clear(offloads, OFFLOAD_UDP_GRO);
     }
