@@ -73,3 +73,16 @@ def test_pings_of_every_size_pass(classical: Classical, family: int, size: int) 
     """[D1] Small ones, such as fill a packet, and such as need fragments."""
     target = GATEWAY_TUNNEL if family == 4 else GATEWAY_TUNNEL6
     assert classical.u.pings(target, count=20, options=f"-s {size}")
+
+
+def test_bytes_are_counted_as_they_are_inside(lab: Lab) -> None:
+    """[K7] Ten pings of 84 bytes: what the peer's counters grow by, on both sides and both ways."""
+    topology = running(lab, "tun")
+    assert topology.u.pings(GATEWAY_TUNNEL)
+    ends = ((topology.u_vpnd, "gateway"), (topology.gateway_vpnd, "u"))
+    before = [end.peer(name) for end, name in ends]
+    assert topology.u.pings(GATEWAY_TUNNEL, count=10, options="-i 0.05")
+    for (end, name), was in zip(ends, before, strict=True):
+        now = end.peer(name)
+        for way in ("rx_bytes", "tx_bytes"):
+            assert now[way] - was[way] == 10 * 84, (name, way)

@@ -79,13 +79,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     now_ns += UINT64_C(1000000000);
     gate_note_depth(gate, data[1], now_ns);
     (void)gate_has_seen(gate, exact, wanted, now_ns);
-    enum gate_verdict verdict = gate_judge(gate, &from, exact, wanted, now_ns, cookie);
+    enum gate_verdict verdict = gate_judge(gate, &from, exact, wanted, now_ns);
     if (verdict == GATE_PASS) {
         gate_remember(gate, exact, wanted, now_ns);
         require(gate_has_seen(gate, exact, wanted, now_ns));
         require((data[0] & 3) == 3);
     }
     if (verdict == GATE_COOKIE) {
+        require(gate_make_cookie(gate, &from, exact, wanted, cookie));
+        (void)gate_may_ask(gate, &from, now_ns);
+        require(!gate_may_ask(gate, &from, now_ns));
         require((data[0] & 1) != 0 && wanted > sizeof(cookie) && cookie[0] == 0x0a);
     }
     require(memcmp(exact, message, wanted) == 0);

@@ -392,9 +392,13 @@ class Gate:
         cookie = ctypes.create_string_buffer(64)
         exact = (c_uint8 * len(datagram)).from_buffer_copy(datagram)
         now = round(now_s * 1e9)
-        return int(
-            self._library.gate_judge(self._gate, source, exact, len(datagram), now, cookie)
-        ), cookie.raw
+        verdict = int(self._library.gate_judge(self._gate, source, exact, len(datagram), now))
+        if verdict == self.COOKIE:
+            assert self._library.gate_make_cookie(self._gate, source, exact, len(datagram), cookie)
+        return verdict, cookie.raw
+
+    def may_ask(self, source: bytes, now_s: float) -> bool:
+        return bool(self._library.gate_may_ask(self._gate, source, round(now_s * 1e9)))
 
 
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -418,7 +422,9 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gate_has_seen": (c_bool, [c_void_p, c_void_p, c_size_t, c_uint64]),
     "gate_remember": (None, [c_void_p, c_void_p, c_size_t, c_uint64]),
     "gate_source": (c_uint32, [c_void_p, c_char_p]),
-    "gate_judge": (c_int, [c_void_p, c_char_p, c_void_p, c_size_t, c_uint64, c_void_p]),
+    "gate_judge": (c_int, [c_void_p, c_char_p, c_void_p, c_size_t, c_uint64]),
+    "gate_make_cookie": (c_bool, [c_void_p, c_char_p, c_void_p, c_size_t, c_void_p]),
+    "gate_may_ask": (c_bool, [c_void_p, c_char_p, c_uint64]),
     "mac_table_new": (c_void_p, [c_uint32, c_uint32]),
     "mac_table_free": (None, [c_void_p]),
     "mac_table_set_limits": (None, [c_void_p, c_uint32, c_uint32]),

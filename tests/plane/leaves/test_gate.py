@@ -217,6 +217,24 @@ def test_a_source_passes_as_often_as_a_token_bucket_lets_it(gate: Gate) -> None:
     assert verdicts[Gate.PASS] == 5 + 199
 
 
+def test_a_place_is_asked_for_a_cookie_once_in_three_seconds(gate: Gate) -> None:
+    """[H4, H5] As often as an initiator tries again; another port is another place, which is new."""
+    here = wire.pack_endpoint(HERE)
+    assert [gate.may_ask(here, T0 + at) for at in (0, 0.001, 1.0, 2.99, 3.0, 3.1, 7.0)] == [
+        *(True, False, False, False, True, False, True),
+    ]
+    beside = wire.pack_endpoint(Endpoint(HERE.address, HERE.port + 1))
+    assert gate.may_ask(beside, T0 + 7.0)
+
+
+def test_a_flood_keeps_nobody_new_from_being_asked(gate: Gate) -> None:
+    """[H4] 200,000 places fill the table again and again; who has not asked before is answered at once."""
+    for number in range(200_000):
+        gate.may_ask(wire.pack_endpoint(Endpoint(ip_address(0x0A400000 + number), 5180)), T0)
+    fresh = [Endpoint(ip_address(0x0B000000 + number), 5180) for number in range(1000)]
+    assert all(gate.may_ask(wire.pack_endpoint(place), T0) for place in fresh)
+
+
 def test_an_ipv6_source_is_its_64_bit_network(gate: Gate) -> None:
     """[H6] A host may take any address of its /64; an IPv4 address stands for itself."""
     places = [ip_address("2001:db8::1"), ip_address("2001:db8::ffff:1"), ip_address("2001:db8:0:1::1")]

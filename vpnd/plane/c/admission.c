@@ -10,18 +10,24 @@ static void count(struct plane *plane, enum drop_reason reason) {
     drop_count(plane, NULL, reason, 1);
 }
 
-static void send_cookie(struct plane *plane, const struct destination *to,
-                        const uint8_t cookie[GATE_COOKIE_SIZE]) {
+static void ask_for_cookie(struct plane *plane, const struct destination *to, const uint8_t *bytes,
+                           size_t size, uint64_t now_ns) {
+    uint8_t cookie[GATE_COOKIE_SIZE];
+    if (!gate_may_ask(plane->gate, &to->to, now_ns) ||
+        !gate_make_cookie(plane->gate, &to->to, bytes, size, cookie)) {
+        count(plane, DROP_hs_ratelimited);
+        return;
+    }
     uint8_t *place = sender_put(plane->sender, to, GATE_COOKIE_SIZE, NULL, 0);
     if (place != NULL) {
         memcpy(place, cookie, GATE_COOKIE_SIZE);
     }
+    count(plane, DROP_hs_cookie_sent);
 }
 
 bool admission_passes(struct plane *plane, const struct destination *from, const uint8_t *event,
                       size_t size, uint64_t now_ns) {
     struct datagram_event head;
-    uint8_t cookie[GATE_COOKIE_SIZE];
     enum gate_verdict verdict = GATE_PASS;
     const uint8_t *bytes = event + sizeof(struct wire_header) + sizeof(head);
     memcpy(&head, event + sizeof(struct wire_header), sizeof(head));
@@ -33,7 +39,7 @@ bool admission_passes(struct plane *plane, const struct destination *from, const
             return false;
         }
         if (gate_is_closed(plane->gate, now_ns)) {
-            verdict = gate_judge(plane->gate, &from->to, bytes, size, now_ns, cookie);
+            verdict = gate_judge(plane->gate, &from->to, bytes, size, now_ns);
         }
         if (verdict == GATE_PASS) {
             gate_remember(plane->gate, bytes, size, now_ns);
@@ -44,8 +50,7 @@ bool admission_passes(struct plane *plane, const struct destination *from, const
         ways_remember(plane->ways, from);
         return true;
     case GATE_COOKIE:
-        send_cookie(plane, from, cookie);
-        count(plane, DROP_hs_cookie_sent);
+        ask_for_cookie(plane, from, bytes, size, now_ns);
         break;
     case GATE_MALFORMED:
         count(plane, DROP_rx_malformed);

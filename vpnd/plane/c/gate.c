@@ -25,6 +25,9 @@
 #define LOAD_HOLD_NS NS_PER_SECOND
 #define SOURCE_COST  (NS_PER_SECOND / 20)
 #define SOURCE_DEPTH (5 * SOURCE_COST) /* so many at once */
+#define ASKED_COUNT  131072u
+#define ASKED_EVERY  (3 * NS_PER_SECOND) /* an initiator tries again after 1 and 3 s */
+#define RANDOM_SIZE  1024u
 
 _Static_assert(crypto_secretbox_NONCEBYTES == COOKIE_BOX - COOKIE_NONCE, "the cookie's nonce");
 _Static_assert(crypto_secretbox_MACBYTES + MAC_SIZE == GATE_COOKIE_SIZE - COOKIE_BOX, "its box");
@@ -36,12 +39,22 @@ struct seen {
     uint64_t at_ns; /* 0: none */
 };
 
+/* An address and port that was asked for a cookie of late. */
+struct asked {
+    uint64_t at_ns; /* 0: never */
+    uint64_t tag;   /* whose it is */
+};
+
 struct gate {
     struct set_gate_request keys;
     uint64_t closed_until_ns;
     uint64_t seed; /* random: a flood can not choose whose place it shares */
     uint64_t full_at_ns[GATE_SOURCES];
     struct seen seen[SEEN_COUNT];
+    struct asked asked[ASKED_COUNT];
+    size_t random_left;
+    uint8_t
+        random[RANDOM_SIZE]; /* for nonces; a system call for each would cost more than the box */
 };
 
 struct gate *gate_new(void) {
@@ -172,18 +185,31 @@ static bool has_cookie(const struct gate *gate, const uint8_t place[PLACE_SIZE],
     return false;
 }
 
-static bool make_cookie(const struct gate *gate, const uint8_t place[PLACE_SIZE],
-                        const uint8_t *bytes, size_t size, uint8_t out[GATE_COOKIE_SIZE]) {
+static bool take_random(struct gate *gate, uint8_t *out, size_t size) {
+    if (gate->random_left < size) {
+        if (getrandom(gate->random, RANDOM_SIZE, 0) != (ssize_t)RANDOM_SIZE) {
+            return false;
+        }
+        gate->random_left = RANDOM_SIZE;
+    }
+    gate->random_left -= size;
+    memcpy(out, gate->random + gate->random_left, size);
+    return true;
+}
+
+bool gate_make_cookie(struct gate *gate, const struct wire_endpoint *from, const uint8_t *bytes,
+                      size_t size, uint8_t out[GATE_COOKIE_SIZE]) {
+    uint8_t place[PLACE_SIZE];
     uint8_t cookie[MAC_SIZE];
     uint8_t key[crypto_secretbox_KEYBYTES];
     memset(out, 0, COOKIE_NONCE);
     out[0] = COOKIE_TYPE;
     out[1] = bytes[1];
     memcpy(out + 4, bytes + SENDER_AT, 4);
-    if (getrandom(out + COOKIE_NONCE, crypto_secretbox_NONCEBYTES, 0) !=
-        (ssize_t)crypto_secretbox_NONCEBYTES) {
+    if (!take_random(gate, out + COOKIE_NONCE, crypto_secretbox_NONCEBYTES)) {
         return false;
     }
+    place_of(from, place);
     keyed(cookie, sizeof(cookie), "vpnd1.ck", gate->keys.secret, SECRET_SIZE, place, PLACE_SIZE);
     keyed(key, sizeof(key), "vpnd1.ckbox", gate->keys.cookie_key, sizeof(gate->keys.cookie_key),
           bytes + size - 2 * MAC_SIZE, MAC_SIZE);
@@ -209,9 +235,21 @@ static bool take_token(struct gate *gate, const struct wire_endpoint *from, uint
     return true;
 }
 
+bool gate_may_ask(struct gate *gate, const struct wire_endpoint *from, uint64_t now_ns) {
+    uint8_t place[PLACE_SIZE];
+    place_of(from, place);
+    uint64_t tag =
+        mix(mix(mix(gate->seed, load_le64(place)), load_le64(place + 8)), load_le16(place + 16));
+    struct asked *asked = &gate->asked[tag % ASKED_COUNT];
+    if (asked->tag == tag && asked->at_ns != 0 && elapsed_ns(asked->at_ns, now_ns) < ASKED_EVERY) {
+        return false;
+    }
+    *asked = (struct asked){now_ns, tag};
+    return true;
+}
+
 enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from,
-                             const uint8_t *bytes, size_t size, uint64_t now_ns,
-                             uint8_t cookie[GATE_COOKIE_SIZE]) {
+                             const uint8_t *bytes, size_t size, uint64_t now_ns) {
     uint8_t place[PLACE_SIZE];
     if (!is_well_formed(gate, bytes, size)) {
         return GATE_MALFORMED;
@@ -223,7 +261,7 @@ enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from
     }
     place_of(from, place);
     if (!has_cookie(gate, place, bytes, size)) {
-        return make_cookie(gate, place, bytes, size, cookie) ? GATE_COOKIE : GATE_RATE;
+        return GATE_COOKIE;
     }
     return take_token(gate, from, now_ns) ? GATE_PASS : GATE_RATE;
 }

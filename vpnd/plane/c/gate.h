@@ -21,8 +21,8 @@ enum gate_verdict {
     GATE_PASS,
     GATE_MALFORMED,
     GATE_MAC1,   /* mac1 is not right */
-    GATE_COOKIE, /* answered by a cookie */
-    GATE_RATE,   /* the source proved its address, and sends too many */
+    GATE_COOKIE, /* to be answered by a cookie */
+    GATE_RATE,   /* the source sends too many, with a proof of its address or without */
 };
 
 /* The main thread's own; only gate_source is for all. */
@@ -50,9 +50,17 @@ void gate_remember(struct gate *gate, const uint8_t *bytes, size_t size, uint64_
 
 bool gate_is_closed(const struct gate *gate, uint64_t now_ns);
 
-/* Judges an initiation; with GATE_COOKIE `cookie` holds the answer to it. */
+/* Judges an initiation. */
 enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from,
-                             const uint8_t *bytes, size_t size, uint64_t now_ns,
-                             uint8_t cookie[GATE_COOKIE_SIZE]);
+                             const uint8_t *bytes, size_t size, uint64_t now_ns);
+
+/* May this address and port be answered by a cookie, which costs more than all the rest? Once in
+ * 3 s, and at once whoever is new, so that a flood keeps nobody else from being answered. Counts it
+ * if so; to be asked after GATE_COOKIE alone, since before that anybody may claim an address. */
+bool gate_may_ask(struct gate *gate, const struct wire_endpoint *from, uint64_t now_ns);
+
+/* The answer to an initiation that was judged GATE_COOKIE; false without randomness. */
+bool gate_make_cookie(struct gate *gate, const struct wire_endpoint *from, const uint8_t *bytes,
+                      size_t size, uint8_t out[GATE_COOKIE_SIZE]);
 
 #endif
