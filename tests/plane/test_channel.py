@@ -77,10 +77,13 @@ def test_an_event_of_unknown_type_is_an_error_and_not_skipped(
 
 
 def test_a_request_nobody_waits_for_is_refused_by_an_event(plane: ScriptedPlane, client: PlaneClient) -> None:
-    plane.answer(WireType.SEND_KEEPALIVE)
-    plane.answer(WireType.SEND_DATAGRAM, error=13)
+    plane.say(WireType.SEND_DATAGRAM | wire.REPLY, error=13)
     client.send_keepalive(1, wait=False)
     client.send_datagram(ENDPOINT, b"\x08", wait=False)
+    assert [plane.hear()[:2], plane.hear()[:2]] == [
+        (WireType.SEND_KEEPALIVE, 0),
+        (WireType.SEND_DATAGRAM, 0),
+    ]
     assert client.read_events() == [events.RequestRefused("send_datagram", "no_socket")]
 
 

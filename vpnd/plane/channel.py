@@ -26,6 +26,9 @@ _DESCRIPTOR_SIZE = array.array("i").itemsize
 _HEADER = wire.HEADER.struct
 _RECEIVE_MAX = wire.MESSAGE_MAX + 1  # one byte more than any message, so that a longer one shows
 
+# The sequence of events, and of requests whose success is of no interest.
+UNAWAITED = 0
+
 _Message: TypeAlias = tuple[int, int, int, bytes]  # type, sequence, error, body
 
 
@@ -66,14 +69,18 @@ class Channel:
         return self.wait_for(request, sequence, take_descriptors)
 
     def tell(self, request: WireType, body: bytes = b"", *, pass_descriptors: Sequence[int] = ()) -> int:
-        """Sends one request without waiting; a refusal comes as RequestRefused. Gives its sequence."""
+        """Sends one request, to be waited for. Gives its sequence."""
         sequence = self.next_sequence()
         header = wire.HEADER.pack(request, sequence, 0, len(body))
         self.send(header + body, pass_descriptors)
         return sequence
 
+    def tell_only(self, request: WireType, body: bytes) -> None:
+        """Sends one request that nobody waits for: only a refusal comes back, as RequestRefused."""
+        self.send(wire.HEADER.pack(request, UNAWAITED, 0, len(body)) + body)
+
     def next_sequence(self) -> int:
-        """Takes the number for a message that the caller frames itself. 0 is for events."""
+        """Takes the number for a message that the caller frames itself."""
         self._sequence = self._sequence % 0xFFFFFFFF + 1
         return self._sequence
 

@@ -19,7 +19,7 @@ from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane import wire
-from vpnd.plane.channel import Channel
+from vpnd.plane.channel import UNAWAITED, Channel
 from vpnd.plane.counters import PlaneCounters
 from vpnd.plane.events import Event
 from vpnd.plane.inventory import (
@@ -252,7 +252,7 @@ class PlaneClient:
         size = wire.INSTALL_SESSION_REQUEST.size
         message = Secret(wire.HEADER.size + size)
         view = message.buffer()
-        sequence = self._channel.next_sequence()
+        sequence = self._channel.next_sequence() if wait else UNAWAITED
         wire.HEADER.struct.pack_into(view, 0, WireType.INSTALL_SESSION, sequence, 0, size)
         numbers = (peer_id, local_index, remote_index, suite, is_initiator, preferred, padding, features)
         _SESSION_WITHOUT_KEYS.pack_into(view, wire.HEADER.size, *numbers, wire.pack_endpoint(endpoint))
@@ -293,9 +293,10 @@ class PlaneClient:
         self._request(WireType.SEND_KEEPALIVE, wire.PEER_REQUEST.pack(peer_id), wait)
 
     def _request(self, request: WireType, body: bytes, wait: bool) -> None:
-        sequence = self._channel.tell(request, body)
         if wait:
-            self._channel.wait_for(request, sequence)
+            self._channel.ask(request, body)
+        else:
+            self._channel.tell_only(request, body)
 
     def _list(
         self, request: WireType, entry: Layout, read: Callable[[bytes, int], _Entry]

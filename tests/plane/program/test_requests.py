@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.plane import far
-from tests.plane.harness import Rig, plane_program, public_key
+from tests.plane.harness import Rig, plane_program, public_key, wait_until
 from tests.plane.packets import ipv4
 from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 from vpnd.plane import wire
+from vpnd.plane.events import RequestRefused
 from vpnd.plane.program import start_child
 from vpnd.plane.wire import WireType
 
@@ -379,6 +380,17 @@ def test_descriptors_that_a_request_has_no_use_for_are_refused_and_closed(busy: 
     refuses(busy, "bad_descriptors", kind, BODIES[kind], (null, null))
     assert busy.descriptors() == before
     os.close(null)
+
+
+def test_a_request_without_a_sequence_is_answered_only_by_what_there_is_to_tell(busy: Rig) -> None:
+    """Success is silence; a refusal and an answer with content come, after which all goes on as before."""
+    busy.client.send_keepalive(1, wait=False)
+    busy.client.send_keepalive(7, wait=False)
+    wait_until(
+        lambda: busy.client.read_events() == [RequestRefused("send_keepalive", "no_such_peer")], "refusal"
+    )
+    assert busy.request(WireType.INVENTORY, sequence=0)[0] == ""
+    assert busy.inventory().peers
 
 
 def test_a_moved_network_leaves_the_peer_that_had_it(busy: Rig) -> None:

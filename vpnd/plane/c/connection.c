@@ -214,6 +214,8 @@ static void answer(struct connection *connection, struct incoming *incoming,
     }
     if (error != 0) {
         request.reply_length = 0;
+    } else if (incoming->header.sequence == 0 && request.reply_length == 0) {
+        return; /* nobody waits to hear that it is done */
     }
     struct wire_header header = {.type = (uint16_t)(incoming->header.type | WIRE_REPLY),
                                  .sequence = incoming->header.sequence,

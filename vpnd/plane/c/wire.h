@@ -6,7 +6,8 @@
  * little-endian, every struct is laid out without holes.
  *
  * A request is answered by one reply with its sequence and type | WIRE_REPLY; the header's
- * error is 0 or a wire_error, and a request answered by an error has changed nothing.
+ * error is 0 or a wire_error, and a request answered by an error has changed nothing. One with
+ * sequence 0 is answered only if there is something to tell: an error, or what was asked for.
  * Events come at any time, with sequence 0.
  */
 #ifndef VPND_WIRE_H
