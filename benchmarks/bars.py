@@ -89,6 +89,6 @@ BARS = (
     Bar("… with a right mac1: of unflooded", 0.8, "x", _within("hub", "flood_mac1", "flood_none")),
     Bar("bogus initiations: of a filtered flood", 0.8, "x", _within("hub", "flood_bogus", "flood_beside")),
     Bar("… with a right mac1: of a filtered flood", 0.8, "x", _within("hub", "flood_mac1", "flood_beside")),
-    Bar("memory grown in the floods", 4.0, "MB", _plain("hub", "flood_grown_mb"), is_least=False),
+    Bar("memory grown in the floods", 8.0, "MB", _plain("hub", "flood_grown_mb"), is_least=False),
     Bar("the floods' own rate", 95_000.0, "1/s", _plain("hub", "flood_rate")),
 )
