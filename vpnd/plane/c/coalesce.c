@@ -5,10 +5,6 @@
 #include "bytes.h"
 #include "packet.h"
 
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* headers of Linux before 6.2 lack it */
-#endif
-
 #define FRAME_PIECES_MAX (JOINED_VECTORS_MAX - 1u)
 #define UDP_PIECES_MAX                                                                             \
     64u /* the kernel refuses longer runs, UDP_MAX_SEGMENTS; it was 64 before 6.9 */
@@ -19,12 +15,10 @@
 
 enum {
     IPV4_HEADER = 20, /* options are never joined over */
-    IPV4_LENGTH_AT = 2,
     IPV4_IDENTITY_AT = 4,
     IPV4_FRAGMENT_AT = 6,
     IPV4_CHECKSUM_AT = 10,
     IPV4_ADDRESSES_AT = 12,
-    IPV6_HEADER = 40,
     IPV6_LENGTH_AT = 4,
     IPV6_NEXT_AT = 6,
     TCP_WINDOW_AT = 14,
@@ -262,27 +256,12 @@ bool coalesce_add(struct coalescer *coalescer, const struct arrival *arrival) {
 
 /* ---- giving ---- */
 
-static void write_lengths(const struct joined_frame *frame) {
-    uint8_t *packet = frame->first.bytes + frame->first.network_at;
-    size_t length = frame->size - frame->first.network_at;
-    if (is_ipv4(packet)) {
-        store_be16(packet + IPV4_LENGTH_AT, (uint16_t)length);
-        ipv4_write_checksum(packet, IPV4_HEADER);
-    } else {
-        store_be16(packet + IPV6_LENGTH_AT, (uint16_t)(length - IPV6_HEADER));
-    }
-    if (frame->transport.protocol == TRANSPORT_UDP) {
-        store_be16(packet + frame->transport.at + UDP_LENGTH_AT,
-                   (uint16_t)(length - frame->transport.at));
-    }
-}
-
 static void finish_joined(struct joined_frame *frame) {
     uint8_t *packet = frame->first.bytes + frame->first.network_at;
     const struct transport *transport = &frame->transport;
     size_t length = frame->size - frame->first.network_at;
     frame->header.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
-    write_lengths(frame);
+    transport_write_size(packet, length, transport);
     if (transport->protocol == TRANSPORT_TCP) {
         packet[transport->at + TCP_FLAGS_AT] |= frame->last_flags & (TCP_PSH | TCP_FIN);
         frame->header.gso_type =

@@ -15,8 +15,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include <linux/virtio_net.h>
-
+#include "link.h"
 #include "transport.h"
 
 #define JOINED_FRAMES_MAX  128u

@@ -17,6 +17,10 @@
 
 #include "wire.h"
 
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* headers of Linux before 6.2 lack it */
+#endif
+
 #define FRAME_HEADROOM 16u
 #define FRAME_SIZE_MAX 65550u /* the largest IP packet behind an Ethernet header */
 #define LINK_MTU_MIN   68u

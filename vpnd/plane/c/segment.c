@@ -4,17 +4,11 @@
 
 #define VLAN_TAG_SIZE 4u
 
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* headers of Linux before 6.2 lack it */
-#endif
-
 #define HOPS_FIRST        64u /* what the kernel gives a datagram that is told nothing */
 #define HOPS_PER_WRAPPING 16u /* leaves 16 to the innermost of four tunnels in each other */
 
 enum {
-    IPV4_LENGTH_AT = 2,
     IPV4_IDENTITY_AT = 4,
-    IPV6_LENGTH_AT = 4,
     IPV6_HEADER = 40,
 };
 
@@ -184,17 +178,6 @@ bool segment_next(struct cut *cut, struct message *message) {
     return true;
 }
 
-static void write_network(uint8_t *packet, size_t length, size_t index) {
-    if (packet[0] >> 4 == PACKET_IPV4) {
-        uint16_t identity = (uint16_t)(load_be16(packet + IPV4_IDENTITY_AT) + index);
-        store_be16(packet + IPV4_LENGTH_AT, (uint16_t)length);
-        store_be16(packet + IPV4_IDENTITY_AT, identity);
-        ipv4_write_checksum(packet, (packet[0] & 0x0fu) * 4u);
-    } else {
-        store_be16(packet + IPV6_LENGTH_AT, (uint16_t)(length - IPV6_HEADER));
-    }
-}
-
 static void write_tcp(uint8_t *tcp, size_t at, bool is_last) {
     store_be32(tcp + TCP_SEQUENCE_AT, load_be32(tcp + TCP_SEQUENCE_AT) + (uint32_t)at);
     if (!is_last) {
@@ -203,6 +186,12 @@ static void write_tcp(uint8_t *tcp, size_t at, bool is_last) {
     if (at > 0) {
         tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_CWR;
     }
+}
+
+/* Turns the partial checksum of a packet of `size` bytes into the real one. */
+static void complete(uint8_t *packet, size_t size, const struct transport *transport) {
+    (void)packet_complete_checksum(packet, size, transport->at,
+                                   (size_t)(transport->checksum_at - transport->at));
 }
 
 void message_finish(struct message *message) {
@@ -220,19 +209,20 @@ void message_finish(struct message *message) {
     size_t payload = length - transport->payload_at;
     uint8_t sum[2];
     memcpy(frame, cut->header, cut->header_size);
-    write_network(packet, length, message->cut_at / cut->piece_size);
+    if (packet[0] >> 4 == PACKET_IPV4) {
+        size_t identity = load_be16(packet + IPV4_IDENTITY_AT) + message->cut_at / cut->piece_size;
+        store_be16(packet + IPV4_IDENTITY_AT, (uint16_t)identity);
+    }
+    transport_write_size(packet, length, transport);
     if (transport->protocol == TRANSPORT_TCP) {
         bool is_last = message->cut_at + payload == cut->size - cut->header_size;
         write_tcp(packet + transport->at, message->cut_at, is_last);
-    } else {
-        store_be16(packet + transport->at + UDP_LENGTH_AT, (uint16_t)(length - transport->at));
     }
     store_be16(sum, (uint16_t)(length - transport->at));
     store_be16(packet + transport->checksum_at, checksum_add(cut->pseudo_sum, sum, sizeof(sum)));
     message->cut = NULL;
     if (!message->is_partial) {
-        (void)packet_complete_checksum(packet, length, transport->at,
-                                       (size_t)(transport->checksum_at - transport->at));
+        complete(packet, length, transport);
     }
 }
 
@@ -262,8 +252,7 @@ void message_complete(struct message *message) {
     struct transport found;
     size = packet_ip_length(packet, size);
     if (transport_find(packet, size, &found)) {
-        (void)packet_complete_checksum(packet, size, found.at,
-                                       (size_t)(found.checksum_at - found.at));
+        complete(packet, size, &found);
     }
     message->is_partial = false;
 }

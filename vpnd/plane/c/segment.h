@@ -71,11 +71,11 @@ void message_mark_partial(struct message *message);
 /* Bytes of the inner packet or frame, as the counters have them; 0 for control. */
 size_t message_inner_size(const struct message *message);
 
-/* Where the IP packet of a finished message begins, and its bytes; *size is 0 if there is none. */
-const uint8_t *message_packet(const struct message *message, size_t *size);
-
 /* DSCP and ECN that the datagram with this message in it shall bear. */
 uint8_t message_tos(const struct message *message);
+
+/* Where the IP packet of a finished message begins, and its bytes; *size is 0 if there is none. */
+const uint8_t *message_packet(const struct message *message, size_t *size);
 
 /* How far the datagram with this message in it may go: *hops, 0 for as far as any. False when it
  * carries a tunnel's datagram that was wrapped too often already: a route leads tunnels into

@@ -61,60 +61,48 @@ static int choose_socket(const struct sockets *sockets, const struct destination
     return -1;
 }
 
+/* Writes one item of control data; says its bytes. */
+static size_t put_control(uint8_t *control, int level, int type, const void *value, size_t size) {
+    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
+    memset(control, 0, CMSG_SPACE(size));
+    *item = (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(size)};
+    memcpy(CMSG_DATA(item), value, size);
+    return CMSG_SPACE(size);
+}
+
 /* The interface is left to routing: a path that moves to another one shall be followed. */
 static size_t source_to_control(const struct source *source, int domain, uint8_t *control) {
-    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
     if (domain == AF_INET) {
         struct in_pktinfo info = {0};
         memcpy(&info.ipi_spec_dst, source->address, 4);
-        *item = (struct cmsghdr){
-            .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof(info))};
-        memcpy(CMSG_DATA(item), &info, sizeof(info));
-        return CMSG_SPACE(sizeof(info));
+        return put_control(control, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
     }
     struct in6_pktinfo info = {0};
     address_map(&info.ipi6_addr, source->family, source->address);
-    *item = (struct cmsghdr){
-        .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO, .cmsg_len = CMSG_LEN(sizeof(info))};
-    memcpy(CMSG_DATA(item), &info, sizeof(info));
-    return CMSG_SPACE(sizeof(info));
+    return put_control(control, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 }
 
 /* A datagram of IPv4 wants the option of IPv4, also on a socket of IPv6. */
-static size_t hops_to_control(uint8_t hops, uint8_t family, uint8_t *control) {
-    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
-    int value = hops;
-    *item = (struct cmsghdr){.cmsg_level = family == 4 ? IPPROTO_IP : IPPROTO_IPV6,
-                             .cmsg_type = family == 4 ? IP_TTL : IPV6_HOPLIMIT,
-                             .cmsg_len = CMSG_LEN(sizeof(value))};
-    memcpy(CMSG_DATA(item), &value, sizeof(value));
-    return CMSG_SPACE(sizeof(value));
-}
-
-/* The same for DSCP and ECN. */
-static size_t tos_to_control(uint8_t tos, uint8_t family, uint8_t *control) {
-    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
-    int value = tos;
-    *item = (struct cmsghdr){.cmsg_level = family == 4 ? IPPROTO_IP : IPPROTO_IPV6,
-                             .cmsg_type = family == 4 ? IP_TOS : IPV6_TCLASS,
-                             .cmsg_len = CMSG_LEN(sizeof(value))};
-    memcpy(CMSG_DATA(item), &value, sizeof(value));
-    return CMSG_SPACE(sizeof(value));
+static size_t number_to_control(int number, uint8_t family, int type4, int type6,
+                                uint8_t *control) {
+    bool is_ipv4 = family == 4;
+    return put_control(control, is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6, is_ipv4 ? type4 : type6,
+                       &number, sizeof(number));
 }
 
 /* Source, hops and marking, where the kernel is not to choose them. */
 static void aim_write_control(struct aim *aim, int domain) {
     const struct destination *to = &aim->to;
     size_t size = 0;
-    memset(aim->control, 0, sizeof(aim->control));
     if (to->from.family == to->to.family) {
         size += source_to_control(&to->from, domain, aim->control);
     }
     if (to->hops != 0) {
-        size += hops_to_control(to->hops, to->to.family, aim->control + size);
+        size +=
+            number_to_control(to->hops, to->to.family, IP_TTL, IPV6_HOPLIMIT, aim->control + size);
     }
     if (to->tos != 0) {
-        size += tos_to_control(to->tos, to->to.family, aim->control + size);
+        size += number_to_control(to->tos, to->to.family, IP_TOS, IPV6_TCLASS, aim->control + size);
     }
     aim->control_size = size;
 }
@@ -198,16 +186,6 @@ static unsigned parcel_measure(const struct sender *sender, unsigned first, size
     return count;
 }
 
-static size_t gso_to_control(size_t size, uint8_t *control) {
-    struct cmsghdr *item = (struct cmsghdr *)(void *)control;
-    uint16_t value = (uint16_t)size;
-    memset(control, 0, CMSG_SPACE(sizeof(value)));
-    *item = (struct cmsghdr){
-        .cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT, .cmsg_len = CMSG_LEN(sizeof(value))};
-    memcpy(CMSG_DATA(item), &value, sizeof(value));
-    return CMSG_SPACE(sizeof(value));
-}
-
 static unsigned parcel_make(struct sender *sender, unsigned place, unsigned first) {
     struct parcel *parcel = &sender->parcels[place];
     const struct sending *head = &sender->sendings[first];
@@ -218,7 +196,9 @@ static unsigned parcel_make(struct sender *sender, unsigned place, unsigned firs
     parcel->bytes = (struct iovec){head->bytes, total};
     memcpy(parcel->control, aim->control, control);
     if (parcel->count > 1) {
-        control += gso_to_control(head->size, parcel->control + control);
+        uint16_t size = (uint16_t)head->size;
+        control +=
+            put_control(parcel->control + control, SOL_UDP, UDP_SEGMENT, &size, sizeof(size));
     }
     sender->headers[place].msg_hdr = (struct msghdr){
         .msg_name = &aim->name,

@@ -6,9 +6,12 @@
 enum {
     TCP_HEADER_MIN = 20,
     UDP_HEADER = 8,
+    IPV4_LENGTH_AT = 2,
     IPV4_CHECKSUM_AT = 10,
     IPV4_ADDRESSES_AT = 12,
     IPV4_ADDRESSES_SIZE = 8,
+    IPV6_HEADER = 40,
+    IPV6_LENGTH_AT = 4,
     IPV6_ADDRESSES_AT = 8,
     IPV6_ADDRESSES_SIZE = 32,
 };
@@ -66,4 +69,16 @@ bool transport_is_intact(const uint8_t *packet, size_t size, const struct transp
 void ipv4_write_checksum(uint8_t *header, size_t size) {
     store_be16(header + IPV4_CHECKSUM_AT, 0);
     store_be16(header + IPV4_CHECKSUM_AT, (uint16_t)~checksum_add(0, header, size));
+}
+
+void transport_write_size(uint8_t *packet, size_t size, const struct transport *transport) {
+    if (packet[0] >> 4 == PACKET_IPV4) {
+        store_be16(packet + IPV4_LENGTH_AT, (uint16_t)size);
+        ipv4_write_checksum(packet, (packet[0] & 0x0fu) * 4u);
+    } else {
+        store_be16(packet + IPV6_LENGTH_AT, (uint16_t)(size - IPV6_HEADER));
+    }
+    if (transport->protocol == TRANSPORT_UDP) {
+        store_be16(packet + transport->at + UDP_LENGTH_AT, (uint16_t)(size - transport->at));
+    }
 }

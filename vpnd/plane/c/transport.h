@@ -56,4 +56,8 @@ bool transport_is_intact(const uint8_t *packet, size_t size, const struct transp
 /* Writes the checksum of an IPv4 header of `size` bytes. */
 void ipv4_write_checksum(uint8_t *header, size_t size);
 
+/* Makes the packet one of `size` bytes: the length and header checksum of IPv4, the length of IPv6
+ * behind its 40 bytes, and that of UDP. */
+void transport_write_size(uint8_t *packet, size_t size, const struct transport *transport);
+
 #endif
