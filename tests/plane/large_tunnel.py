@@ -20,7 +20,7 @@ from tests.plane.harness import FEATURE_CSUM, FEATURE_TAP, FEATURE_TUN, Far, Rig
 from tests.plane.large_frames import LargeFrames, large_frames
 from tests.plane.leaves import flows
 from tests.plane.leaves.flows import CHECKSUM_AT, TCP, UDP, Headers
-from tests.plane.leaves.offloads import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, LargeFrame
+from tests.plane.leaves.offloads import LargeFrame, large
 
 BODY = os.urandom(70_000)
 NETWORKS = ("10.1.0.0/16", "10.2.0.0/16", "fd00::/16")
@@ -30,32 +30,6 @@ _SIGNED = struct.Struct("=i")
 
 
 # ---- frames and what becomes of them ----
-
-
-def large(headers: Headers, payload: bytes, size: int = 0) -> LargeFrame:
-    """A frame with a partial checksum, of several segments if there is a size."""
-    types = {(TCP, 4): GSO_TCPV4, (TCP, 6): GSO_TCPV6}
-    return LargeFrame(
-        headers.frame(payload, partial=True),
-        flags=NEEDS_CSUM,
-        gso_type=types.get((headers.protocol, headers.family), GSO_UDP_L4) if size else 0,
-        gso_size=size,
-        csum_start=len(headers.ether) + headers.transport_at,
-        csum_offset=CHECKSUM_AT[headers.protocol],
-        hdr_len=len(headers.ether) + headers.size,
-    )
-
-
-def cut(headers: Headers, payload: bytes, size: int, *, partial: bool = True) -> list[bytes]:
-    """The packets or frames that Linux makes of it."""
-    return flows.cut_as_linux(
-        headers.frame(payload, partial=True),
-        network_at=len(headers.ether),
-        transport_at=len(headers.ether) + headers.transport_at,
-        protocol=headers.protocol,
-        size=size,
-        partial=partial,
-    )
 
 
 def marked(content: bytes, *, is_tap: bool, partial: bool = True) -> bytes:
@@ -176,7 +150,7 @@ def gather(tunnel: Large, payloads: list[int], size: int) -> list[list[int]]:
     for number, payload in enumerate(payloads):
         headers = Headers(protocol=UDP, ports=(number, 9), identity=number * 100)
         frames.append(large(headers, BODY[:payload], size if payload > size else 0))
-        wanted += [marked(each, is_tap=False) for each in cut(headers, BODY[:payload], size)]
+        wanted += [marked(each, is_tap=False) for each in flows.cut_frame(headers, BODY[:payload], size)]
     with paused(tunnel.rig):
         for frame in frames:
             tunnel.frames.send(frame)

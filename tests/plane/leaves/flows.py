@@ -212,6 +212,18 @@ def cut_as_linux(
     return pieces
 
 
+def cut_frame(headers: Headers, payload: bytes, size: int, *, partial: bool = True) -> list[bytes]:
+    """The packets or frames that Linux makes of one with these headers."""
+    return cut_as_linux(
+        headers.frame(payload, partial=True),
+        network_at=len(headers.ether),
+        transport_at=len(headers.ether) + headers.transport_at,
+        protocol=headers.protocol,
+        size=size,
+        partial=partial,
+    )
+
+
 def _network_of(header: bytes, number: int, payload: bytes) -> bytes:
     piece = header + payload
     if piece[0] >> 4 == 6:

@@ -25,6 +25,7 @@ from ctypes import (
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tests.plane.leaves.flows import CHECKSUM_AT, UDP, Headers
 from vpnd.plane import wire
 
 TUN, TAP = 1, 2
@@ -197,6 +198,26 @@ class LargeFrame:
     csum_start: int = 0
     csum_offset: int = 0
     hdr_len: int = 0
+
+
+def gso_type(headers: Headers) -> int:
+    if headers.protocol == UDP:
+        return GSO_UDP_L4
+    return GSO_TCPV4 if headers.family == 4 else GSO_TCPV6
+
+
+def large(headers: Headers, payload: bytes, size: int = 0, **changes: int) -> LargeFrame:
+    """A frame as the kernel hands it over: its checksum is partial, and a size makes it several segments."""
+    start = len(headers.ether) + headers.transport_at
+    fields = {
+        "flags": NEEDS_CSUM,
+        "gso_type": gso_type(headers) if size else GSO_NONE,
+        "gso_size": size,
+        "csum_start": start,
+        "csum_offset": CHECKSUM_AT[headers.protocol],
+        "hdr_len": len(headers.ether) + headers.size,
+    }
+    return LargeFrame(headers.frame(payload, partial=True), **(fields | changes))
 
 
 @dataclass(frozen=True, slots=True)

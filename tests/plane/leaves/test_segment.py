@@ -15,9 +15,7 @@ from tests.plane.leaves.flows import ACK, CHECKSUM_AT, CWR, ECE, FIN, PSH, TCP, 
 from tests.plane.leaves.library import Leaves
 from tests.plane.leaves.offloads import (
     GSO_ECN,
-    GSO_NONE,
     GSO_TCPV4,
-    GSO_TCPV6,
     GSO_UDP_L4,
     GSO_UFO,
     LAYOUTS,
@@ -26,6 +24,7 @@ from tests.plane.leaves.offloads import (
     TUN,
     LargeFrame,
     Offloads,
+    large,
 )
 from vpnd.plane import wire
 
@@ -38,39 +37,8 @@ def offloads(leaves: Leaves) -> Offloads:
     return Offloads(leaves.library)
 
 
-def gso_type(headers: Headers) -> int:
-    if headers.protocol == UDP:
-        return GSO_UDP_L4
-    return GSO_TCPV4 if headers.family == 4 else GSO_TCPV6
-
-
-def large(headers: Headers, payload: bytes, size: int, **changes: int) -> LargeFrame:
-    """A frame as the kernel hands it over: its checksum is partial."""
-    start = len(headers.ether) + headers.transport_at
-    fields = {
-        "flags": NEEDS_CSUM,
-        "gso_type": gso_type(headers) if size else GSO_NONE,
-        "gso_size": size,
-        "csum_start": start,
-        "csum_offset": CHECKSUM_AT[headers.protocol],
-        "hdr_len": len(headers.ether) + headers.size,
-    }
-    return LargeFrame(headers.frame(payload, partial=True), **(fields | changes))
-
-
 def kind_of(headers: Headers) -> int:
     return TAP if headers.ether else TUN
-
-
-def expected(headers: Headers, payload: bytes, size: int, *, partial: bool) -> list[bytes]:
-    return flows.cut_as_linux(
-        headers.frame(payload, partial=True),
-        network_at=len(headers.ether),
-        transport_at=len(headers.ether) + headers.transport_at,
-        protocol=headers.protocol,
-        size=size,
-        partial=partial,
-    )
 
 
 @st.composite
@@ -153,9 +121,9 @@ def test_pieces_are_those_of_linux(
     assert isinstance(left, list)
     assert isinstance(done, list)
     assert isinstance(marked, list)
-    wanted = expected(headers, payload, size, partial=has_place)
+    wanted = flows.cut_frame(headers, payload, size, partial=has_place)
     assert [each.content for each in left] == [prefix + each for each in wanted]
-    completed = [prefix + each for each in expected(headers, payload, size, partial=False)]
+    completed = [prefix + each for each in flows.cut_frame(headers, payload, size, partial=False)]
     assert [each.content for each in done] == completed
     assert {each.is_partial for each in left} == {has_place}
     assert {each.is_partial for each in done} == {False}

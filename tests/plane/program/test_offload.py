@@ -20,16 +20,14 @@ from tests.plane.large_tunnel import (
     PARTIAL,
     Large,
     completed,
-    cut,
     joined_to,
-    large,
     marked,
     send_run,
     split,
 )
 from tests.plane.leaves import flows
-from tests.plane.leaves.flows import MORE_FRAGMENTS, TCP, UDP, Headers, ethernet
-from tests.plane.leaves.offloads import NEEDS_CSUM, LargeFrame
+from tests.plane.leaves.flows import MORE_FRAGMENTS, TCP, UDP, Headers, cut_frame, ethernet
+from tests.plane.leaves.offloads import NEEDS_CSUM, LargeFrame, large
 from tests.plane.packets import BROADCAST
 from vpnd.plane.wire import Offload
 
@@ -63,7 +61,7 @@ def bridge(tap: Rig) -> Iterator[Large]:
 def test_a_large_frame_leaves_as_packets_of_its_size(tunnel: Large, headers: Headers) -> None:
     """[D7, D9, D11] Bit for bit as Linux cuts, every one with a partial checksum and marked so."""
     tunnel.frames.send(large(headers, BODY[:40_000], 1300))
-    wanted = [marked(each, is_tap=False) for each in cut(headers, BODY[:40_000], 1300)]
+    wanted = [marked(each, is_tap=False) for each in cut_frame(headers, BODY[:40_000], 1300)]
     assert tunnel.received(31) == wanted
     tunnel.nothing_lost()
 
@@ -73,7 +71,7 @@ def test_a_peer_without_the_feature_gets_whole_checksums(tun: Rig, headers: Head
     """[D10] Bit 4 of the agreed features decides, for large frames and for single packets."""
     with joined_to(tun, features=FEATURE_TUN) as made:
         made.frames.send(large(headers, BODY[:4000], 1300))
-        assert made.received(4) == cut(headers, BODY[:4000], 1300, partial=False)
+        assert made.received(4) == cut_frame(headers, BODY[:4000], 1300, partial=False)
         made.frames.send(large(headers, b"single"))
         assert made.received(1) == [headers.packet(b"single")]
         made.frames.send(LargeFrame(headers.packet(b"whole")))
@@ -137,12 +135,12 @@ def test_frames_with_vlan_tags_are_cut_and_joined(
     headers = Headers(protocol=protocol, family=family, ether=ethernet(*tags, family=family))
     bridge.frames.send(large(headers, BODY[:20_000], 1300))
     plaintexts = bridge.received(16)
-    assert [completed(each) for each in plaintexts] == cut(headers, BODY[:20_000], 1300, partial=False)
+    assert [completed(each) for each in plaintexts] == cut_frame(headers, BODY[:20_000], 1300, partial=False)
     back = headers.but(ether=headers.ether[6:12] + headers.ether[:6] + headers.ether[12:])
-    for each in cut(back, BODY[:20_000], 1300):
+    for each in cut_frame(back, BODY[:20_000], 1300):
         bridge.peer.send(bridge.session.seal(b"\x11" + each))
     frames = bridge.frames.receive_until(20_000, around=len(back.ether) + back.size)
-    assert [piece for frame in frames for piece in split(frame)] == cut(
+    assert [piece for frame in frames for piece in split(frame)] == cut_frame(
         back, BODY[:20_000], 1300, partial=False
     )
     bridge.nothing_lost()
@@ -155,14 +153,14 @@ def test_frames_with_vlan_tags_are_cut_and_joined(
 def test_a_run_of_segments_reaches_the_link_as_one_frame(tunnel: Large, headers: Headers) -> None:
     """[D8, D9] With the checksums as they came, partial or whole."""
     for partial in (True, False):
-        pieces = cut(headers, BODY[:26_300], 1300, partial=partial)
+        pieces = cut_frame(headers, BODY[:26_300], 1300, partial=partial)
         send_run(
             tunnel, [tunnel.session.seal(marked(each, is_tap=False, partial=partial)) for each in pieces]
         )
         frame = tunnel.frames.receive()
         assert frame.content == headers.frame(BODY[:26_300], partial=True)
         assert (frame.flags, frame.gso_size) == (NEEDS_CSUM, 1300)
-        assert split(frame) == cut(headers, BODY[:26_300], 1300, partial=False)
+        assert split(frame) == cut_frame(headers, BODY[:26_300], 1300, partial=False)
     tunnel.nothing_lost()
 
 
@@ -170,7 +168,7 @@ def test_a_run_of_segments_reaches_the_link_as_one_frame(tunnel: Large, headers:
 def test_a_forged_slice_of_a_run_costs_nothing_but_itself(tunnel: Large, place: int) -> None:
     """[D13] The others are delivered in order, one is counted as not authentic."""
     headers = Headers(tcp_options=flows.TIMESTAMPS)
-    pieces = cut(headers, BODY[:26_000], 1300)
+    pieces = cut_frame(headers, BODY[:26_000], 1300)
     datagrams = [tunnel.session.seal(marked(each, is_tap=False)) for each in pieces]
     forged = bytearray(datagrams[place])
     forged[100] ^= 1
@@ -179,7 +177,7 @@ def test_a_forged_slice_of_a_run_costs_nothing_but_itself(tunnel: Large, place: 
     tunnel.rig.wait_drops("data_auth", 1)
     assert tunnel.rig.drops() == {"data_auth": 1}
     frames = tunnel.frames.receive_until(19 * 1300, around=headers.size)
-    whole = cut(headers, BODY[:26_000], 1300, partial=False)
+    whole = cut_frame(headers, BODY[:26_000], 1300, partial=False)
     assert [piece for frame in frames for piece in split(frame)] == whole[:place] + whole[place + 1 :]
     assert len(frames) == (1 if place in (0, 19) else 2)
 
@@ -215,7 +213,7 @@ def test_a_partial_checksum_in_a_broken_header_is_refused(tunnel: Large, offset:
 def test_a_wrong_checksum_goes_through_as_it_is(tunnel: Large) -> None:
     """[D8] Out, in and between others: the far host shall see what was damaged before the tunnel."""
     headers = Headers(tcp_options=flows.TIMESTAMPS)
-    pieces = cut(headers, BODY[:13_000], 1300, partial=False)
+    pieces = cut_frame(headers, BODY[:13_000], 1300, partial=False)
     pieces[4] = pieces[4][:-1] + bytes((pieces[4][-1] ^ 1,))
     tunnel.frames.send(LargeFrame(pieces[4]))
     assert tunnel.received(1) == [pieces[4]]
@@ -248,16 +246,18 @@ def _exchange(made: Large, headers: Headers, back: Headers, during: Offload) -> 
     """10,000 bytes each way, and a change in the middle of it."""
     is_tap = bool(headers.ether)
     made.frames.send(large(headers, BODY[:10_000], 1000))
-    datagrams = [made.session.seal(marked(each, is_tap=is_tap)) for each in cut(back, BODY[:10_000], 1000)]
+    datagrams = [
+        made.session.seal(marked(each, is_tap=is_tap)) for each in cut_frame(back, BODY[:10_000], 1000)
+    ]
     send_run(made, datagrams[:5])
     made.rig.client.set_options(1024, 300, during)
     send_run(made, datagrams[5:])
     plaintexts = made.received(10)
     sent = [completed(each if is_tap else _as_frame(each)) for each in plaintexts]
-    wanted = cut(headers, BODY[:10_000], 1000, partial=False)
+    wanted = cut_frame(headers, BODY[:10_000], 1000, partial=False)
     assert sent == (wanted if is_tap else [ethernet() + each for each in wanted])
     frames = made.frames.receive_until(10_000, around=len(back.ether) + back.size)
-    assert [piece for frame in frames for piece in split(frame)] == cut(
+    assert [piece for frame in frames for piece in split(frame)] == cut_frame(
         back, BODY[:10_000], 1000, partial=False
     )
 

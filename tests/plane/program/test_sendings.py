@@ -23,13 +23,12 @@ from tests.plane.large_tunnel import (
     gather,
     gather_until,
     joined_to,
-    large,
     parcels,
     take_runs,
 )
 from tests.plane.leaves import flows
 from tests.plane.leaves.flows import UDP, Headers
-from tests.plane.leaves.offloads import LargeFrame
+from tests.plane.leaves.offloads import LargeFrame, large
 from tests.plane.namespace import Namespace
 from tests.plane.refusing_kernel import RefusingKernel
 from vpnd.plane import wire
