@@ -176,7 +176,7 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
     target = tun.sockets[0].getsockname()
     generator = random.Random(5)
     came: list[DatagramEvent] = []
-    flood, began = 10_000, tun.received()
+    flood, began, started = 10_000, tun.received(), time.monotonic()
     for start in range(0, flood, CHUNK):
         for number in range(CHUNK):
             message = b"\x08\x01\0\0" + generator.randbytes(196)
@@ -193,7 +193,8 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
     drops = tun.drops()
     assert set(drops) <= {"rx_mac1", "hs_cookie_sent", "hs_ratelimited", "hs_queue_full"}
     assert drops["hs_cookie_sent"] >= len(attackers) // 2  # once each while the gate is closed
-    assert drops["hs_ratelimited"] > flood // 4
+    took_s = time.monotonic() - started
+    assert drops["hs_cookie_sent"] <= len(attackers) * (3 + took_s) + 100 + 4000 * took_s
     answers = [0] * len(attackers)
 
     def all_answered() -> bool:
@@ -215,8 +216,8 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
         message = with_mac1(message[:100] + bytes([number]) + message[101:], key)
         proven.append(message[:-16] + mac2(message, cookie))
         honest.sendto(proven[-1], target)
-    before = drops["hs_ratelimited"]
-    wait_until(lambda: tun.drops()["hs_ratelimited"] - before >= 40, "the others counted")
+    before = drops.get("hs_ratelimited", 0)
+    wait_until(lambda: tun.drops().get("hs_ratelimited", 0) - before >= 40, "the others counted")
     passed = [each.data for each in tun.events() if isinstance(each, DatagramEvent)]
     assert 5 <= len(passed) <= 10
     assert set(passed) < set(proven)

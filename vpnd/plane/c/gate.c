@@ -26,7 +26,10 @@
 #define SOURCE_COST  (NS_PER_SECOND / 20)
 #define SOURCE_DEPTH (5 * SOURCE_COST) /* so many at once */
 #define ASKED_COUNT  131072u
-#define ASKED_EVERY  (3 * NS_PER_SECOND) /* an initiator tries again after 1 and 3 s */
+#define ASKED_COST   NS_PER_SECOND /* an initiator's first retry comes after so long */
+#define ASKED_DEPTH  (3 * ASKED_COST)
+#define SPARE_COST   (NS_PER_SECOND / 4000) /* cookies beyond what places may have */
+#define SPARE_DEPTH  (100 * SPARE_COST)
 #define RANDOM_SIZE  1024u
 
 _Static_assert(crypto_secretbox_NONCEBYTES == COOKIE_BOX - COOKIE_NONCE, "the cookie's nonce");
@@ -41,8 +44,8 @@ struct seen {
 
 /* An address and port that was asked for a cookie of late. */
 struct asked {
-    uint64_t at_ns; /* 0: never */
-    uint64_t tag;   /* whose it is */
+    uint64_t full_at_ns;
+    uint64_t tag; /* whose it is */
 };
 
 struct gate {
@@ -52,6 +55,7 @@ struct gate {
     uint64_t full_at_ns[GATE_SOURCES];
     struct seen seen[SEEN_COUNT];
     struct asked asked[ASKED_COUNT];
+    uint64_t spare_full_at_ns;
     size_t random_left;
     uint8_t
         random[RANDOM_SIZE]; /* for nonces; a system call for each would cost more than the box */
@@ -224,14 +228,13 @@ uint32_t gate_source(const struct gate *gate, const struct wire_endpoint *from) 
     return (uint32_t)(hash >> 40) % GATE_SOURCES;
 }
 
-/* Each source has a bucket; a number says when it will be full again. */
-static bool take_token(struct gate *gate, const struct wire_endpoint *from, uint64_t now_ns) {
-    uint64_t *full_at_ns = &gate->full_at_ns[gate_source(gate, from)];
+/* Takes one from a token bucket, which is no more than the moment when it will be full again. */
+static bool take(uint64_t *full_at_ns, uint64_t cost_ns, uint64_t depth_ns, uint64_t now_ns) {
     uint64_t level = *full_at_ns > now_ns ? *full_at_ns : now_ns;
-    if (level + SOURCE_COST - now_ns > SOURCE_DEPTH) {
+    if (level + cost_ns - now_ns > depth_ns) {
         return false;
     }
-    *full_at_ns = level + SOURCE_COST;
+    *full_at_ns = level + cost_ns;
     return true;
 }
 
@@ -241,11 +244,11 @@ bool gate_may_ask(struct gate *gate, const struct wire_endpoint *from, uint64_t 
     uint64_t tag =
         mix(mix(mix(gate->seed, load_le64(place)), load_le64(place + 8)), load_le16(place + 16));
     struct asked *asked = &gate->asked[tag % ASKED_COUNT];
-    if (asked->tag == tag && asked->at_ns != 0 && elapsed_ns(asked->at_ns, now_ns) < ASKED_EVERY) {
-        return false;
+    if (asked->tag != tag) {
+        *asked = (struct asked){0, tag};
     }
-    *asked = (struct asked){now_ns, tag};
-    return true;
+    return take(&asked->full_at_ns, ASKED_COST, ASKED_DEPTH, now_ns) ||
+           take(&gate->spare_full_at_ns, SPARE_COST, SPARE_DEPTH, now_ns);
 }
 
 enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from,
@@ -263,5 +266,6 @@ enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from
     if (!has_cookie(gate, place, bytes, size)) {
         return GATE_COOKIE;
     }
-    return take_token(gate, from, now_ns) ? GATE_PASS : GATE_RATE;
+    uint64_t *full_at_ns = &gate->full_at_ns[gate_source(gate, from)];
+    return take(full_at_ns, SOURCE_COST, SOURCE_DEPTH, now_ns) ? GATE_PASS : GATE_RATE;
 }

@@ -54,9 +54,10 @@ bool gate_is_closed(const struct gate *gate, uint64_t now_ns);
 enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from,
                              const uint8_t *bytes, size_t size, uint64_t now_ns);
 
-/* May this address and port be answered by a cookie, which costs more than all the rest? Once in
- * 3 s, and at once whoever is new, so that a flood keeps nobody else from being answered. Counts it
- * if so; to be asked after GATE_COOKIE alone, since before that anybody may claim an address. */
+/* May this address and port be answered by a cookie, which costs more than all the rest? Three at
+ * once and one a second, and at once whoever is new, so that a flood keeps nobody else from being
+ * answered. Beyond that 4,000 a second of all together: a stranger who writes somebody's address on
+ * his own initiations does not have that one go without. Counts it if so. */
 bool gate_may_ask(struct gate *gate, const struct wire_endpoint *from, uint64_t now_ns);
 
 /* The answer to an initiation that was judged GATE_COOKIE; false without randomness. */
