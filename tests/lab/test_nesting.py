@@ -99,7 +99,7 @@ def test_an_endpoint_inside_its_own_tunnel_makes_no_storm(lab: Lab, kind: str) -
     else:
         topology.u.run(f"ip route add {GATEWAY_OUTER}/32 via {GATEWAY_TUNNEL} dev vpn-u")
     before, cpu, began = sent_bytes(u, "vpn-u"), u.cpu_s(), time.monotonic()
-    assert not topology.u.pings(GATEWAY_TUNNEL, count=10, options="-f")
+    assert not topology.u.pings(GATEWAY_TUNNEL, count=10, options="-f -W 0.2")
     time.sleep(1)
     used = (u.cpu_s() - cpu) / (time.monotonic() - began)
     for sent, earlier in zip(sent_bytes(u, "vpn-u"), before, strict=True):

@@ -197,9 +197,9 @@ def test_a_path_that_begins_to_swallow_is_found_out_by_what_still_comes_through(
     road.doubt()
     road.run(2 * PACE.wait_s)
     assert [road.path.limit, road.path.found] == [None, 1480]
-    assert road.asked == [1480, 1280] * PATH_TRIES
+    assert road.asked == [1480, 1280, 1480, 1480]
     road.run(PACE.wait_s)
-    assert road.asked[2 * PATH_TRIES :] == [1380, 1400, 1420]
+    assert road.asked[4:] == [1380, 1400, 1420]
     road.run(2.0)
     assert [road.path.carried, road.path.limit] == [1400, 1400]
 
@@ -222,6 +222,21 @@ def test_a_peer_that_is_away_says_nothing_about_sizes() -> None:
     road.doubt()
     road.run(5.0)
     assert (road.path.carried, road.path.limit, road.path.state) == (1400, 1400, Settled(raise_at))
+    assert road.asked == [1400, 1280, 1280, 1280]
+
+
+def test_a_peer_that_comes_back_while_its_path_is_doubted_has_all_tries_for_the_large_one() -> None:
+    """What was lost while nobody was there counts for one."""
+    road = settled()
+    road.mtu = 0
+    road.doubt()
+    road.run(PACE.wait_s)
+    road.mtu = 1400
+    road.run(2 * PACE.wait_s)
+    assert road.asked == [1480, 1280, 1280, 1280, 1480]
+    assert road.path.limit is None
+    road.run(4 * PACE.wait_s)
+    assert road.path.limit == 1400
 
 
 def test_a_doubt_that_was_wrong_leaves_everything_and_the_time_of_the_next_search() -> None:

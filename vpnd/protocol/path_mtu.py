@@ -54,7 +54,8 @@ class Doubting:
     """What the path carried is asked for again, beside the least that every path carries.
 
     Where only the small probes come through, the path swallows the large ones; where none does,
-    the peer is away, which says nothing about sizes.
+    the peer is away, which says nothing about sizes. So after the first try each waits for the other:
+    a large probe is sent again once a small one came through, and no small one after that.
     """
 
     raise_at: float
@@ -62,6 +63,10 @@ class Doubting:
     base_ids: tuple[int, ...] = ()
     is_alive: bool = False
     next_at: float = -math.inf
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.large_ids if self.is_alive else self.base_ids) >= PATH_TRIES
 
 
 State = Asleep | Searching | Settled | Doubting
@@ -167,8 +172,8 @@ class PathMtu:
                     return self._try(size, ids, now, pace)
                 self.is_cut = False
                 return self._refused(size, 0, now, pace)
-            case Doubting(raise_at, ids, _, is_alive, _) as doubting:
-                if len(ids) < PATH_TRIES:
+            case Doubting(raise_at=raise_at, is_alive=is_alive) as doubting:
+                if not doubting.is_over:
                     return self._doubt(doubting, now, pace)
                 if is_alive:
                     self.is_cut = False
@@ -236,14 +241,16 @@ class PathMtu:
 
     def _doubt(self, doubting: Doubting, now: float, pace: Pace) -> list[Ask]:
         assert self.carried is not None
-        large, base = self._ask(self.carried), self._ask(PATH_BASE)
+        is_first, is_alive = not doubting.base_ids, doubting.is_alive
+        large = [self._ask(self.carried)] if is_first or is_alive else []
+        base = [] if is_alive else [self._ask(PATH_BASE)]
         self.state = replace(
             doubting,
-            large_ids=(*doubting.large_ids, large.probe_id),
-            base_ids=(*doubting.base_ids, base.probe_id),
+            large_ids=(*doubting.large_ids, *(each.probe_id for each in large)),
+            base_ids=(*doubting.base_ids, *(each.probe_id for each in base)),
             next_at=now + pace.wait_s,
         )
-        return [large, base]
+        return [*large, *base]
 
     def _ask(self, size: int) -> Ask:
         self._last_id = (self._last_id + 1) & 0xFFFF_FFFF
