@@ -24,6 +24,7 @@ from tests.plane.namespace import Link, Namespace
 from vpnd.endpoint import Endpoint
 from vpnd.keys import PublicKey
 from vpnd.plane import wire
+from vpnd.plane.channel import frames_of
 from vpnd.plane.client import PlaneClient
 from vpnd.plane.counters import PeerCounters
 from vpnd.plane.events import Event, read_event
@@ -217,15 +218,12 @@ class Rig:
             )
             if not answer:
                 raise EOFError("the plane closed the connection")
-            kind, answered, error, length = wire.HEADER.unpack(answer)
-            assert length == len(answer) - wire.HEADER.size
-            if not kind & wire.REPLY:
-                self._seen.append(read_event(kind, answer[wire.HEADER.size :]))
-                continue
-            if sequence is not None:
-                assert answered == sequence
-            self._raw.setblocking(False)
-            return (wire.error_of(error)[0] if error else "", answer[wire.HEADER.size :])
+            for kind, answered, error, body in frames_of(answer):
+                if kind & wire.REPLY:
+                    assert sequence in (None, answered)
+                    self._raw.setblocking(False)
+                    return (wire.error_of(error)[0] if error else "", body)
+                self._seen.append(read_event(kind, body))
 
     def drops(self) -> dict[str, int]:
         return self.client.counters.drops()

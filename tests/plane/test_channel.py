@@ -17,7 +17,7 @@ from tests.plane.scripted import (
 )
 from vpnd.errors import PlaneError
 from vpnd.plane import events, wire
-from vpnd.plane.channel import DATAGRAMS_KEPT_MAX
+from vpnd.plane.channel import DATAGRAMS_KEPT_MAX, GATHERED_MAX, frames_of
 from vpnd.plane.client import PlaneClient
 from vpnd.plane.wire import WireType
 
@@ -137,6 +137,61 @@ def test_descriptors_nobody_asked_for_are_closed(plane: ScriptedPlane, client: P
     client.remove_peer(1)
     assert open_descriptors() == before
     os.close(descriptor)
+
+
+def test_requests_nobody_waits_for_leave_together_and_before_one_that_is_waited_for(
+    plane: ScriptedPlane, client: PlaneClient
+) -> None:
+    plane.answer(WireType.REMOVE_PEER)
+    with client.gathering():
+        client.send_keepalive(1, wait=False)
+        client.send_datagram(ENDPOINT, b"\x08", wait=False)
+        with pytest.raises(BlockingIOError):
+            plane.hear()
+        client.remove_peer(1)
+        client.send_keepalive(2, wait=False)
+    heard = [list(frames_of(plane.socket.recv(wire.MESSAGE_MAX))) for _ in range(3)]
+    assert [[kind for kind, *_ in each] for each in heard] == [
+        [WireType.SEND_KEEPALIVE, WireType.SEND_DATAGRAM],
+        [WireType.REMOVE_PEER],
+        [WireType.SEND_KEEPALIVE],
+    ]
+    assert [sequence for each in heard for _, sequence, _, _ in each] == [0, 0, 2, 0]
+    client.send_keepalive(3, wait=False)
+    assert plane.hear()[0] == WireType.SEND_KEEPALIVE
+
+
+def test_what_is_gathered_leaves_before_it_is_much(plane: ScriptedPlane, client: PlaneClient) -> None:
+    """A handshake's answer shall not wait for a hundred others."""
+    size = wire.HEADER.size + wire.PEER_REQUEST.size
+    with client.gathering():
+        for _ in range(GATHERED_MAX // size + 1):
+            client.send_keepalive(1, wait=False)
+        first = plane.socket.recv(wire.MESSAGE_MAX)
+    assert GATHERED_MAX <= len(first) < GATHERED_MAX + size
+    with pytest.raises(BlockingIOError):
+        plane.socket.recv(wire.MESSAGE_MAX)
+
+
+def test_what_is_too_long_to_go_with_the_rest_goes_after_it(
+    plane: ScriptedPlane, client: PlaneClient
+) -> None:
+    with client.gathering():
+        client.send_keepalive(1, wait=False)
+        client.send_datagram(ENDPOINT, bytes(wire.MESSAGE_MAX - 60), wait=False)
+    assert plane.hear()[0] == WireType.SEND_KEEPALIVE
+    assert plane.hear()[0] == WireType.SEND_DATAGRAM
+
+
+def test_many_events_of_one_message_are_read_in_order(plane: ScriptedPlane, client: PlaneClient) -> None:
+    bodies = [wire.PEER_EVENT.pack(number) for number in range(7)]
+    header = wire.HEADER.pack(WireType.EVENT_SESSION_WANTED, 0, 0, wire.PEER_EVENT.size)
+    plane.socket.send(b"".join(header + body for body in bodies))
+    assert client.read_events(3) == [events.SessionWanted(number) for number in range(3)]
+    assert client.has_events
+    plane.socket.close()
+    rest = client.read_events()
+    assert rest == [*(events.SessionWanted(number) for number in range(3, 7)), events.PlaneGone()]
 
 
 def test_a_full_socket_is_waited_for_and_events_are_read_meanwhile(

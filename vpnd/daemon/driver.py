@@ -333,12 +333,18 @@ class Driver:
         if self.plane is None:
             return
         spent = HandshakeCpu(self.device.note_handshake_cpu)
-        for event in self.plane.read_events(EVENTS_PER_TURN):
-            spent.before(is_handshake=isinstance(event, events.DatagramEvent))
-            self._take(event)
-            if self.plane is None:
-                return
+        came = self.plane.read_events(EVENTS_PER_TURN)
+        try:
+            with self.plane.gathering():
+                for event in came:
+                    spent.before(is_handshake=isinstance(event, events.DatagramEvent))
+                    self._take(event)
+        except PlaneError as error:
+            if error.code != "gone":  # which is an event of its own
+                _log.warning("the plane took no requests: %s", error)
         spent.note()
+        if self.plane is None:
+            return
         if self._gatekeeper is not None:
             self._gatekeeper.share_load(self.device, boottime())
         self._schedule()

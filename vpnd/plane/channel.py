@@ -1,20 +1,22 @@
 """One connection to the plane socket: messages out, answers and events in.
 
-Owns framing, sequence numbers, waiting and the order of events. Refuses to know what any
-request means; client.py packs and reads the bodies.
+Owns framing, sequence numbers, waiting and the order of events, and which requests leave together.
+Refuses to know what any request means; client.py packs and reads the bodies.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import select
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from vpnd.errors import PlaneError
+from vpnd.keys import Secret
 from vpnd.plane import wire
 from vpnd.plane.events import DatagramEvent, Event, PlaneGone, RequestRefused, read_event
 from vpnd.plane.wire import WireType
@@ -26,10 +28,13 @@ _DESCRIPTOR_SIZE = array.array("i").itemsize
 _HEADER = wire.HEADER.struct
 _RECEIVE_MAX = wire.MESSAGE_MAX + 1  # one byte more than any message, so that a longer one shows
 
+# Bytes of requests that leave together at most, but for the last of them. Answers shall not wait long.
+GATHERED_MAX = 4096
+
 # The sequence of events, and of requests whose success is of no interest.
 UNAWAITED = 0
 
-_Message: TypeAlias = tuple[int, int, int, bytes]  # type, sequence, error, body
+Frame: TypeAlias = tuple[int, int, int, bytes]  # type, sequence, error, body
 
 
 class Channel:
@@ -45,6 +50,12 @@ class Channel:
         self._datagrams_kept = 0
         self.overflowed = 0  # datagrams that found no room here
         self._is_gone = False
+        self._received: deque[Frame] = deque()
+        # Requests that nobody waits for; keys may be among them.
+        self._gathered = Secret(wire.MESSAGE_MAX)
+        self._gathered_view = self._gathered.buffer()
+        self._gathered_size = 0
+        self._gathers = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -77,7 +88,46 @@ class Channel:
 
     def tell_only(self, request: WireType, body: bytes) -> None:
         """Sends one request that nobody waits for: only a refusal comes back, as RequestRefused."""
-        self.send(wire.HEADER.pack(request, UNAWAITED, 0, len(body)) + body)
+        self.place(request, len(body))[:] = body
+        self.leave()
+
+    def place(self, request: WireType, length: int, sequence: int = UNAWAITED) -> memoryview:
+        """Gives room for the body of a request; once it is filled, `leave` follows.
+
+        One with a `sequence` to be waited for leaves alone, when `wait_for` is called at the latest.
+        """
+        begin = self._gathered_size + wire.HEADER.size
+        if begin + length > wire.MESSAGE_MAX or sequence != UNAWAITED:
+            self.flush()
+            begin = wire.HEADER.size
+        _HEADER.pack_into(self._gathered_view, begin - wire.HEADER.size, request, sequence, 0, length)
+        self._gathered_size = begin + length
+        return self._gathered_view[begin : begin + length]
+
+    def leave(self) -> None:
+        """Sends what was placed, now or, while `gathering`, together with more; raises as `send` does."""
+        if not self._gathers or self._gathered_size >= GATHERED_MAX:
+            self.flush()
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """While it lasts, requests that nobody waits for leave together, with one system call for many."""
+        self._gathers = True
+        try:
+            yield
+        finally:
+            self._gathers = False
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what was gathered; raises as `send` does."""
+        size, self._gathered_size = self._gathered_size, 0
+        if size == 0:
+            return
+        try:
+            self._send(self._gathered_view[:size])
+        finally:
+            self._gathered.wipe()
 
     def next_sequence(self) -> int:
         """Takes the number for a message that the caller frames itself."""
@@ -86,6 +136,10 @@ class Channel:
 
     def send(self, message: bytes | memoryview, descriptors: Sequence[int] = ()) -> None:
         """Sends a whole message, header included; raises PlaneError "gone" or "timeout"."""
+        self.flush()
+        self._send(message, descriptors)
+
+    def _send(self, message: bytes | memoryview, descriptors: Sequence[int] = ()) -> None:
         deadline = time.monotonic() + self._timeout_s
         while True:
             if self._is_gone:
@@ -109,6 +163,7 @@ class Channel:
 
     def wait_for(self, request: WireType, sequence: int, descriptors: list[int] | None = None) -> bytes:
         """Gives the body that answers `sequence`; everything else that comes is kept as an event."""
+        self.flush()
         deadline = time.monotonic() + self._timeout_s
         while True:
             message = self._receive(descriptors)
@@ -143,14 +198,14 @@ class Channel:
 
     @property
     def has_events(self) -> bool:
-        """Tells of events that came while a reply was waited for: no reader of the socket hears of them."""
-        return bool(self._events) or self._is_gone
+        """Tells of events that were received and not read: no reader of the socket hears of them."""
+        return bool(self._events) or bool(self._received) or self._is_gone
 
     def _take_all(self) -> None:
         while (message := self._receive()) is not None:
             self._keep(message)
 
-    def _keep(self, message: _Message, room: int | None = DATAGRAMS_KEPT_MAX) -> None:
+    def _keep(self, message: Frame, room: int | None = DATAGRAMS_KEPT_MAX) -> None:
         kind, _, error, body = message
         if not kind & wire.REPLY:
             self._keep_event(read_event(kind, body), room)
@@ -167,27 +222,27 @@ class Channel:
             self._datagrams_kept += 1
         self._events.append(event)
 
-    def _receive(self, descriptors: list[int] | None = None) -> _Message | None:
-        """One message, or None when nothing waits or nothing will ever come."""
+    def _receive(self, descriptors: list[int] | None = None) -> Frame | None:
+        """The next reply or event, or None when nothing waits or nothing will ever come."""
+        if not self._received:
+            self._received.extend(frames_of(self._receive_message(descriptors)))
+        return self._received.popleft() if self._received else None
+
+    def _receive_message(self, descriptors: list[int] | None) -> bytes:
+        """The next message as it came; empty when nothing waits or nothing will ever come."""
         if self._is_gone:
-            return None
+            return b""
         try:
             # Where none are wanted, the kernel closes what descriptors a message carries.
             data = self._socket.recv(_RECEIVE_MAX) if descriptors is None else self._take(descriptors)
         except BlockingIOError:
-            return None
+            return b""
         except ConnectionError:
-            self._is_gone = True
-            return None
-        if not data:
-            self._is_gone = True
-            return None
-        if not wire.HEADER.size <= len(data) <= wire.MESSAGE_MAX:
+            data = b""
+        self._is_gone = not data
+        if len(data) > wire.MESSAGE_MAX:
             raise PlaneError("bad_reply", f"the plane sent a message of {len(data)} bytes")
-        kind, sequence, error, length = _HEADER.unpack_from(data)
-        if length != len(data) - wire.HEADER.size:
-            raise PlaneError("bad_reply", "the plane sent a message whose length is not what it says")
-        return kind, sequence, error, data[wire.HEADER.size :]
+        return data
 
     def _take(self, descriptors: list[int]) -> bytes:
         room = socket.CMSG_SPACE(wire.FDS_MAX * _DESCRIPTOR_SIZE)
@@ -204,6 +259,20 @@ class Channel:
         poll.register(self._socket, events)
         if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
             raise PlaneError("timeout", f"the plane did not answer within {self._timeout_s:g} s")
+
+
+def frames_of(message: bytes) -> Iterator[Frame]:
+    """Takes a message of the plane apart; raises PlaneError "bad_reply"."""
+    at = 0
+    while at < len(message):
+        begin = at + wire.HEADER.size
+        if begin > len(message):
+            raise PlaneError("bad_reply", f"the plane sent {len(message) - at} bytes where a header begins")
+        kind, sequence, error, length = _HEADER.unpack_from(message, at)
+        at = begin + length
+        if at > len(message):
+            raise PlaneError("bad_reply", "the plane sent a message whose length is not what it says")
+        yield kind, sequence, error, message[begin:at]
 
 
 def _request_name(kind: int) -> str:

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self, TypeVar
@@ -116,6 +117,10 @@ class PlaneClient:
         """
         return self._channel.read_events(limit)
 
+    def gathering(self) -> AbstractContextManager[None]:
+        """While it lasts, requests with wait=False leave together, at its end at the latest."""
+        return self._channel.gathering()
+
     @property
     def has_events(self) -> bool:
         """Tells of events that came while a request waited: the descriptor does not show them."""
@@ -203,21 +208,14 @@ class PlaneClient:
             raise PlaneError(
                 "bad_value", f"the gate takes {_GATE_SECRETS_MAX} secrets of {_KEY} bytes at most"
             )
-        size = wire.SET_GATE_REQUEST.size
-        message = Secret(wire.HEADER.size + size)
-        view = message.buffer()
         sequence = self._channel.next_sequence()
-        wire.HEADER.struct.pack_into(view, 0, WireType.SET_GATE, sequence, 0, size)
-        for place, key in zip(
-            range(wire.HEADER.size, len(view), _KEY), (mac1_key, cookie_key, *secrets), strict=False
-        ):
-            view[place : place + _KEY] = key.buffer()
+        view = self._channel.place(WireType.SET_GATE, wire.SET_GATE_REQUEST.size, sequence)
+        view[:] = bytes(len(view))
+        for place, key in enumerate((mac1_key, cookie_key, *secrets)):
+            view[place * _KEY : (place + 1) * _KEY] = key.buffer()
         known = sum(1 << version for version in versions)
         struct.pack_into("<2I", view, len(view) - 8, len(secrets), known)
-        try:
-            self._channel.send(view)
-        finally:
-            message.wipe()
+        self._channel.leave()
         self._channel.wait_for(WireType.SET_GATE, sequence)
 
     def close_gate(self, seconds: float) -> None:
@@ -249,20 +247,15 @@ class PlaneClient:
         """Hands over a session; each key is 32 bytes with its 4 of salt, and the caller's to wipe."""
         if send_key.size != _KEY_AND_SALT or receive_key.size != _KEY_AND_SALT:
             raise PlaneError("bad_value", f"a session's key with its salt has {_KEY_AND_SALT} bytes")
-        size = wire.INSTALL_SESSION_REQUEST.size
-        message = Secret(wire.HEADER.size + size)
-        view = message.buffer()
         sequence = self._channel.next_sequence() if wait else UNAWAITED
-        wire.HEADER.struct.pack_into(view, 0, WireType.INSTALL_SESSION, sequence, 0, size)
+        size = wire.INSTALL_SESSION_REQUEST.size
+        view = self._channel.place(WireType.INSTALL_SESSION, size, sequence)
         numbers = (peer_id, local_index, remote_index, suite, is_initiator, preferred, padding, features)
-        _SESSION_WITHOUT_KEYS.pack_into(view, wire.HEADER.size, *numbers, wire.pack_endpoint(endpoint))
-        keys = wire.HEADER.size + _SESSION_WITHOUT_KEYS.size
+        _SESSION_WITHOUT_KEYS.pack_into(view, 0, *numbers, wire.pack_endpoint(endpoint))
+        keys = _SESSION_WITHOUT_KEYS.size
         view[keys : keys + _KEY_AND_SALT] = send_key.buffer()
         view[keys + _KEY_AND_SALT :] = receive_key.buffer()
-        try:
-            self._channel.send(view)
-        finally:
-            message.wipe()
+        self._channel.leave()
         if wait:
             self._channel.wait_for(WireType.INSTALL_SESSION, sequence)
 

@@ -11,9 +11,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
-    STEP = 4,     /* type, descriptors, size in two bytes */
-    RAW = 5,      /* of eight kinds of a step: the body as it is; those below are made plausible */
-    LYING = 6,    /* its length is wrong */
+    STEP = 4, /* type, descriptors, size in two bytes */
+    TOGETHER =
+        4,     /* of eight kinds of a step: nobody waits, and the next goes in the same message */
+    RAW = 5,   /* the body as it is; those below are made plausible */
+    LYING = 6, /* its length is wrong */
     HEADLESS = 7, /* there is no header */
     WITH_FDS = 0x80,
     FDS_OF_STEP = 5,
@@ -238,12 +240,9 @@ static void send_message(int fd, uint8_t *message, size_t size, uint8_t what) {
     }
 }
 
-/* Makes and sends one message; false if the input is at its end. */
-static bool send_step(int fd, const uint8_t **data, size_t *size, uint32_t sequence) {
-    static uint8_t message[WIRE_MESSAGE_MAX];
-    if (*size < STEP) {
-        return false;
-    }
+/* Makes one request of the next step, which is there; says how long it is. */
+static size_t make_request(uint8_t *message, const uint8_t **data, size_t *size,
+                           uint32_t sequence) {
     const uint8_t *step = *data;
     size_t body = load_le16(step + 2) % BODY_MAX;
     *data += STEP;
@@ -261,7 +260,31 @@ static bool send_step(int fd, const uint8_t **data, size_t *size, uint32_t seque
     }
     header.length = (uint32_t)(body + (kind == LYING));
     memcpy(message, &header, head);
-    send_message(fd, message, head + body, step[1]);
+    return head + body;
+}
+
+/* Is the next step one that goes together with others? */
+static bool is_together(const uint8_t *data, size_t size) {
+    return size >= STEP && data[0] >> 5 == TOGETHER;
+}
+
+/* Makes and sends one message; false if the input is at its end. */
+static bool send_step(int fd, const uint8_t **data, size_t *size, uint32_t sequence) {
+    static uint8_t message[WIRE_MESSAGE_MAX];
+    size_t made = 0;
+    if (*size < STEP) {
+        return false;
+    }
+    uint8_t what = (*data)[1];
+    while (is_together(*data, *size) && made + 2 * MADE_MAX <= sizeof(message)) {
+        made += make_request(message + made, data, size, 0);
+    }
+    if (made == 0) {
+        made = make_request(message, data, size, sequence);
+    } else if (*size >= STEP) {
+        made += make_request(message + made, data, size, 0); /* it may be malformed */
+    }
+    send_message(fd, message, made, what);
     return true;
 }
 
@@ -287,11 +310,23 @@ static bool read_reply(int fd, struct wire_header *header) {
         }
         require((size_t)got >= sizeof(*header));
         memcpy(header, message, sizeof(*header));
-        require(header->length == (size_t)got - sizeof(*header));
         if ((header->type & WIRE_REPLY) != 0) {
+            require(header->length == (size_t)got - sizeof(*header));
             return true;
         }
     }
+}
+
+/* Has what was sent together served, however many refusals wait for the socket in between. */
+static void serve_together(int fd) {
+    struct wire_header header;
+    while (read_reply(fd, &header) || connection.outgoing_size > 0) {
+        connection_ready(&connection);
+        if (plane.stopping || connection.fd < 0) {
+            return;
+        }
+    }
+    require(connection.incoming_size == 0);
 }
 
 static void talk(int fd, const uint8_t *data, size_t size) {
@@ -299,6 +334,7 @@ static void talk(int fd, const uint8_t *data, size_t size) {
     static struct state after;
     for (uint32_t sequence = 1; sequence <= MESSAGES_MAX; sequence++) {
         struct wire_header header;
+        bool together = is_together(data, size);
         state_take(&before);
         if (!send_step(fd, &data, &size, sequence)) {
             return;
@@ -307,11 +343,18 @@ static void talk(int fd, const uint8_t *data, size_t size) {
         if (plane.stopping || connection.fd < 0) {
             return;
         }
-        require(read_reply(fd, &header));
-        if (header.error != 0) {
-            require(header.length == 0);
-            state_take(&after);
-            require(memcmp(&before, &after, sizeof(before)) == 0);
+        if (together) {
+            serve_together(fd);
+        } else {
+            require(read_reply(fd, &header));
+            if (header.error != 0) {
+                require(header.length == 0);
+                state_take(&after);
+                require(memcmp(&before, &after, sizeof(before)) == 0);
+            }
+        }
+        if (plane.stopping || connection.fd < 0) {
+            return;
         }
         connection_deliver(&connection);
     }

@@ -393,6 +393,71 @@ def test_a_request_without_a_sequence_is_answered_only_by_what_there_is_to_tell(
     assert busy.inventory().peers
 
 
+def frame(kind: int, body: bytes = b"", sequence: int = 0) -> bytes:
+    return wire.HEADER.pack(kind, sequence, 0, len(body)) + body
+
+
+def test_many_requests_come_in_one_message_and_each_is_answered_as_if_it_came_alone(busy: Rig) -> None:
+    """Those before and after a refused one are carried out, in their order."""
+    gone, kept = wire.PEER_REQUEST.pack(7), wire.PEER_REQUEST.pack(5)
+    frames = [
+        frame(WireType.SET_PEER, set_peer(2, networks=network(4, 16, b"\x0a\x02"))),
+        frame(WireType.REMOVE_PEER, gone),
+        frame(WireType.REMOVE_PEER, kept),
+        frame(WireType.SET_PEER, set_peer(3, networks=network(4, 16, b"\x0a\x02"))),
+    ]
+    assert busy.send_raw(b"".join(frames)) == ("no_such_peer", b"")
+    listed = {each.peer_id: each.network_count for each in busy.inventory().peers}
+    assert listed == {1: 0, 2: 0, 3: 1}
+
+
+def test_a_long_run_of_refusals_is_told_to_the_last(busy: Rig) -> None:
+    """They wait for the socket meanwhile, and so does the rest of the message."""
+    refused = frame(WireType.REMOVE_PEER, wire.PEER_REQUEST.pack(7))
+    count = wire.MESSAGE_MAX // len(refused) - 1
+    last = frame(WireType.REMOVE_PEER, wire.PEER_REQUEST.pack(5))
+    assert busy.send_raw(refused * count + last) == ("no_such_peer", b"")
+    told = 1
+
+    def is_all_told() -> bool:
+        nonlocal told
+        told += len(busy.events())
+        return told == count
+
+    wait_until(is_all_told, "each refusal")
+    assert [each.peer_id for each in busy.inventory().peers] == [1]
+
+
+@pytest.mark.parametrize("rest", [b"\0", bytes(15), wire.HEADER.pack(WireType.REMOVE_PEER, 0, 0, 4) + b"\5"])
+def test_what_follows_a_request_and_is_none_is_refused_and_ends_the_message(busy: Rig, rest: bytes) -> None:
+    done = frame(WireType.REMOVE_PEER, PEER)
+    assert busy.send_raw(done + rest) == ("bad_length", b"")
+    assert [each.peer_id for each in busy.inventory().peers] == [5]
+
+
+@pytest.mark.parametrize("sequence", [0, 9])
+def test_what_is_waited_for_or_has_descriptors_comes_alone(busy: Rig, sequence: int) -> None:
+    """Refused before anything of the message is done."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    message = frame(WireType.REMOVE_PEER, PEER, sequence) + frame(WireType.REMOVE_PEER, PEER)
+    before, descriptors = busy.state(), busy.descriptors()
+    assert busy.send_raw(message, () if sequence else (null,)) == ("bad_length", b"")
+    assert (busy.state(), busy.descriptors()) == (before, descriptors)
+    os.close(null)
+
+
+def test_datagrams_nobody_waits_for_leave_at_the_end_of_their_message(busy: Rig) -> None:
+    """All of them, in order, also where one between them is refused."""
+    far_end = busy.udp_socket("127.0.0.9")
+    to = wire.pack_endpoint(Endpoint(IPv4Address("127.0.0.9"), far_end.getsockname()[1]))
+    datagrams = [bytes([8, number]) for number in range(100)]
+    frames = [frame(WireType.SEND_DATAGRAM, wire.SEND_DATAGRAM_REQUEST.pack(to) + each) for each in datagrams]
+    frames.insert(50, frame(WireType.SEND_KEEPALIVE, wire.PEER_REQUEST.pack(7)))
+    assert busy.send_raw(b"".join(frames)) == ("no_such_peer", b"")
+    far_end.settimeout(5)
+    assert [far_end.recv(2048) for _ in datagrams] == datagrams
+
+
 def test_a_moved_network_leaves_the_peer_that_had_it(busy: Rig) -> None:
     """[E4] A prefix given to another peer moves at once, alone."""
     busy.client.set_peer(2, public_key(2), [ip_network("10.5.0.0/16")], None)

@@ -13,8 +13,10 @@
 #include "requests.h"
 
 #define REQUESTS_PER_TURN 16u
-#define EVENTS_PER_TURN   64u
+#define EVENTS_PER_TURN   32u
 #define TAKEN_PER_TURN    512u /* those included that were answered here */
+
+_Static_assert(EVENTS_PER_TURN *EVENT_MAX <= WIRE_MESSAGE_MAX, "a turn's events are one message");
 
 int connection_open(struct connection *connection, struct plane *plane, int epoll_fd,
                     uint32_t number) {
@@ -28,6 +30,13 @@ int connection_open(struct connection *connection, struct plane *plane, int epol
     return connection->incoming == NULL || connection->outgoing == NULL ? -ENOMEM : 0;
 }
 
+/* Wipes the message in hand: there may be keys in it. */
+static void forget_incoming(struct connection *connection) {
+    explicit_bzero(connection->incoming, connection->incoming_size);
+    connection->incoming_at = 0;
+    connection->incoming_size = 0;
+}
+
 static void hang_up(struct connection *connection) {
     if (connection->fd < 0) {
         return;
@@ -38,6 +47,7 @@ static void hang_up(struct connection *connection) {
     connection->has_more = false;
     connection->outgoing_size = 0;
     connection->outgoing_fd = -1;
+    forget_incoming(connection);
     events_listen(connection->plane, false);
 }
 
@@ -112,9 +122,27 @@ static bool send_outgoing(struct connection *connection) {
     return false;
 }
 
-static void deliver(struct connection *connection, uint64_t now_ns) {
+/* Gathers events into one message; false if there are no more of them. */
+static bool gather(struct connection *connection, uint64_t now_ns) {
     struct plane *plane = connection->plane;
     struct destination from;
+    unsigned gathered = 0;
+    for (unsigned taken = 0; taken < TAKEN_PER_TURN && gathered < EVENTS_PER_TURN; taken++) {
+        uint8_t *event = connection->outgoing + connection->outgoing_size;
+        size_t size = events_take(plane, event, &from);
+        if (size == 0) {
+            return false;
+        }
+        if (from.to.family == 0 || admission_passes(plane, &from, event, size, now_ns)) {
+            connection->outgoing_size += size;
+            gathered++;
+        }
+    }
+    return true;
+}
+
+static void deliver(struct connection *connection, uint64_t now_ns) {
+    struct plane *plane = connection->plane;
     connection->has_more = false;
     if (!connection->is_greeted || connection->outgoing_size > 0) {
         return;
@@ -123,23 +151,8 @@ static void deliver(struct connection *connection, uint64_t now_ns) {
         hang_up(connection); /* the next hello takes inventory */
         return;
     }
-    unsigned sent = 0;
-    for (unsigned taken = 0; taken < TAKEN_PER_TURN && sent < EVENTS_PER_TURN; taken++) {
-        connection->outgoing_size = events_take(plane, connection->outgoing, &from);
-        if (connection->outgoing_size == 0) {
-            return;
-        }
-        if (from.to.family != 0 && !admission_passes(plane, &from, connection->outgoing,
-                                                     connection->outgoing_size, now_ns)) {
-            connection->outgoing_size = 0;
-            continue;
-        }
-        if (!send_outgoing(connection)) {
-            return;
-        }
-        sent++;
-    }
-    connection->has_more = true;
+    bool is_rest = gather(connection, now_ns);
+    connection->has_more = (connection->outgoing_size == 0 || send_outgoing(connection)) && is_rest;
 }
 
 void connection_deliver(struct connection *connection) {
@@ -155,6 +168,7 @@ struct incoming {
     size_t length;
     int fds[WIRE_FDS_MAX];
     unsigned fd_count;
+    int flags; /* of recvmsg */
 };
 
 static void collect_fds(struct incoming *incoming, struct msghdr *message) {
@@ -176,19 +190,24 @@ static void collect_fds(struct incoming *incoming, struct msghdr *message) {
     }
 }
 
-/* Is the message whole and its header as it should be? */
-static enum wire_error check_frame(struct incoming *incoming, const uint8_t *bytes, size_t size,
-                                   int flags) {
+/* Is the next request of the message in hand whole, and its header as it should be? Where the end
+ * of the message is not that of a request, nothing of the rest can be. */
+static enum wire_error check_frame(const struct connection *connection, struct incoming *incoming) {
+    const uint8_t *bytes = connection->incoming + connection->incoming_at;
+    size_t size = connection->incoming_size - connection->incoming_at;
     if (size < sizeof(incoming->header)) {
         return WIRE_ERROR_bad_length;
     }
     memcpy(&incoming->header, bytes, sizeof(incoming->header));
     incoming->body = bytes + sizeof(incoming->header);
-    incoming->length = size - sizeof(incoming->header);
-    if ((flags & MSG_CTRUNC) != 0) {
+    incoming->length = incoming->header.length;
+    size -= sizeof(incoming->header);
+    if ((incoming->flags & MSG_CTRUNC) != 0) {
         return WIRE_ERROR_bad_descriptors;
     }
-    if ((flags & MSG_TRUNC) != 0 || incoming->header.length != incoming->length) {
+    bool is_alone = incoming->header.sequence != 0 || incoming->fd_count > 0;
+    if ((incoming->flags & MSG_TRUNC) != 0 || incoming->length > size ||
+        (is_alone && incoming->length != size)) {
         return WIRE_ERROR_bad_length;
     }
     return incoming->header.zero != 0 || incoming->header.error != 0 ? WIRE_ERROR_bad_value
@@ -205,6 +224,7 @@ static void answer(struct connection *connection, struct incoming *incoming,
                               .fd_count = incoming->fd_count,
                               .reply = connection->outgoing + sizeof(struct wire_header),
                               .is_greeted = connection->is_greeted,
+                              .is_awaited = incoming->header.sequence != 0,
                               .now_ns = boottime_ns()};
     if (error == 0) {
         error = request_handle(&request, incoming->header.type);
@@ -233,9 +253,8 @@ static void answer(struct connection *connection, struct incoming *incoming,
     (void)send_outgoing(connection);
 }
 
-/* Receives and answers one request; false if there is none. */
-static bool serve_one(struct connection *connection) {
-    struct incoming incoming = {0};
+/* Takes the next message in hand; false if there is none. */
+static bool receive(struct connection *connection, struct incoming *incoming) {
     struct iovec part = {connection->incoming, WIRE_MESSAGE_MAX};
     _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))];
     struct msghdr message = {.msg_iov = &part,
@@ -254,11 +273,26 @@ static bool serve_one(struct connection *connection) {
         hang_up(connection);
         return false;
     }
-    collect_fds(&incoming, &message);
-    enum wire_error error =
-        check_frame(&incoming, connection->incoming, (size_t)size, message.msg_flags);
+    collect_fds(incoming, &message);
+    incoming->flags = message.msg_flags;
+    connection->incoming_size = (size_t)size;
+    return true;
+}
+
+/* Answers the next request; false if there is none. */
+static bool serve_one(struct connection *connection) {
+    struct incoming incoming = {0};
+    if (connection->incoming_size == 0 && !receive(connection, &incoming)) {
+        return false;
+    }
+    enum wire_error error = check_frame(connection, &incoming);
+    connection->incoming_at += sizeof(incoming.header) + incoming.length;
+    bool is_last = error == WIRE_ERROR_bad_length || error == WIRE_ERROR_bad_descriptors ||
+                   connection->incoming_at >= connection->incoming_size;
     answer(connection, &incoming, error);
-    explicit_bzero(connection->incoming, (size_t)size);
+    if (is_last) {
+        forget_incoming(connection);
+    }
     return true;
 }
 
@@ -269,10 +303,12 @@ void connection_ready(struct connection *connection) {
         }
         wait_for(connection, EPOLLIN);
     }
-    for (unsigned i = 0; i < REQUESTS_PER_TURN; i++) {
+    /* A message in hand is served to its end: nobody would wake us for the rest of it. */
+    for (unsigned i = 0; i < REQUESTS_PER_TURN || connection->incoming_size > 0; i++) {
         if (connection->fd < 0 || connection->outgoing_size > 0 || connection->plane->stopping ||
             !serve_one(connection)) {
-            return;
+            break;
         }
     }
+    sender_flush(connection->plane->sender);
 }

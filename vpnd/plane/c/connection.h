@@ -25,6 +25,8 @@ struct connection {
     bool has_more;     /* events wait although the socket has room */
     uint8_t *incoming; /* WIRE_MESSAGE_MAX bytes each */
     uint8_t *outgoing;
+    size_t incoming_size; /* of the message in hand, 0: none */
+    size_t incoming_at;   /* where its next request begins */
     size_t outgoing_size; /* of a message the socket had no room for */
     int outgoing_fd;      /* to go with it, or -1; never ours to close */
 };

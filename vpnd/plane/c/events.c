@@ -11,6 +11,10 @@
 #define INITIATION 0x08u
 #define MAC2_SIZE  16u
 
+_Static_assert(EVENT_MAX >=
+                   sizeof(struct wire_header) + sizeof(struct control_event) + WIRE_DATAGRAM_MAX,
+               "the largest event");
+
 static bool queue_open(struct message_queue *queue, unsigned room) {
     /* Untouched pages cost nothing until a flood comes. */
     queue->messages = calloc(room, sizeof(*queue->messages));

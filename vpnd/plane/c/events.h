@@ -22,6 +22,7 @@
 #define CONTROLS_QUEUED_MAX  256u
 #define HANDSHAKE_SHARE      128u /* places that one source may take */
 #define SHARES_COUNT         4096u
+#define EVENT_MAX            (sizeof(struct wire_header) + 64u + WIRE_DATAGRAM_MAX)
 
 struct datagram;
 struct peer;
@@ -98,8 +99,8 @@ bool events_control(struct plane *plane, uint32_t peer, uint32_t local_index,
                     const struct destination *from, const uint8_t *bytes, size_t size,
                     uint64_t now_ns);
 
-/* Takes the most important event as a whole message of at most WIRE_MESSAGE_MAX bytes; 0 if there
- * is none. The source of a handshake message goes to *from, else family 0. */
+/* Takes the most important event, header and all, in at most EVENT_MAX bytes; 0 if there is none.
+ * The source of a handshake message goes to *from, else family 0. */
 size_t events_take(struct plane *plane, uint8_t *message, struct destination *from);
 
 #endif

@@ -312,7 +312,8 @@ static enum wire_error handle_send_datagram(struct request *request) {
         return WIRE_ERROR_no_socket;
     }
     memcpy(bytes, request->body + sizeof(wanted), size);
-    return flush(plane, SEND_DONE);
+    /* Where nobody waits, it leaves together with those of the requests that follow. */
+    return request->is_awaited ? flush(plane, SEND_DONE) : (enum wire_error)0;
 }
 
 static enum wire_error handle_send_control(struct request *request) {

@@ -26,6 +26,7 @@ struct request {
     size_t reply_length;
     bool passes_counters; /* the counters' descriptor goes with the reply */
     bool is_greeted;      /* the connection's first request was a hello */
+    bool is_awaited;      /* somebody wants to hear how it ended */
     uint64_t now_ns;
 };
 

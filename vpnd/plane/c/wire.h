@@ -7,8 +7,9 @@
  *
  * A request is answered by one reply with its sequence and type | WIRE_REPLY; the header's
  * error is 0 or a wire_error, and a request answered by an error has changed nothing. One with
- * sequence 0 is answered only if there is something to tell: an error, or what was asked for.
- * Events come at any time, with sequence 0.
+ * sequence 0 is answered only if there is something to tell: an error, or what was asked for; a
+ * message may hold many such, one after the other, each with its header and none with descriptors.
+ * Events come at any time, with sequence 0, and likewise many in a message.
  */
 #ifndef VPND_WIRE_H
 #define VPND_WIRE_H
