@@ -114,7 +114,19 @@ def test_the_gates_keys_are_written_where_the_plane_looks_for_them(
     kind, _, body = plane.hear()
     assert kind == WireType.SET_GATE
     filled = [bytes([number if number < 3 + secrets else 0]) * 32 for number in (3, 4)]
-    assert wire.SET_GATE_REQUEST.unpack(body) == (b"\1" * 32, b"\2" * 32, *filled, secrets, 0b1010)
+    none = (bytes(32), bytes(32))
+    assert wire.SET_GATE_REQUEST.unpack(body) == (b"\1" * 32, b"\2" * 32, *filled, *none, secrets, 0b1010, 0)
+
+
+def test_the_keys_that_are_replaced_go_to_the_gate_with_the_others(
+    plane: ScriptedPlane, client: PlaneClient
+) -> None:
+    mac1, cookie, secret, old_mac1, old_cookie = (Secret.copy_of(bytes([each]) * 32) for each in range(1, 6))
+    plane.answer(WireType.SET_GATE)
+    client.set_gate(mac1, cookie, [secret], (1,), (old_mac1, old_cookie))
+    _, _, body = plane.hear()
+    keys = [bytes([each]) * 32 for each in (1, 2, 3, 0, 4, 5)]
+    assert wire.SET_GATE_REQUEST.unpack(body) == (*keys, 1, 0b10, 1)
 
 
 def test_closing_the_gate_is_told_and_not_waited_for(plane: ScriptedPlane, client: PlaneClient) -> None:
@@ -295,7 +307,7 @@ def test_the_gate_carries_its_keys_and_nothing_of_a_secret_it_lacks(
     client.set_gate(mac1, cookie, [newest], [1, 3])
     kind, _, body = plane.hear()
     assert kind == WireType.SET_GATE
-    assert body == b"\1" * 32 + b"\2" * 32 + b"\3" * 32 + bytes(32) + b"\1\0\0\0\x0a\0\0\0"
+    assert body == b"\1" * 32 + b"\2" * 32 + b"\3" * 32 + bytes(96) + b"\1\0\0\0\x0a\0\0\0" + bytes(8)
     for secrets in ([newest] * 3, [Secret.zero(16)]):
         with pytest.raises(PlaneError):
             client.set_gate(mac1, cookie, secrets, [1])

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -38,7 +38,9 @@ from vpnd.plane.wire import Layout, LinkType, Offload, PeerFlag, WireType
 
 _KEY = 32
 _KEY_AND_SALT = 36
-_GATE_SECRETS_MAX = 2
+_GATE_SECRETS = ("secret", "previous_secret")
+_GATE_SECRETS_MAX = len(_GATE_SECRETS)
+_GATE_PREVIOUS = ("previous_mac1_key", "previous_cookie_key")
 _SESSION_WITHOUT_KEYS = struct.Struct("<3I4BI4x24s")  # install_session_request up to send_key
 _PAGES_MAX = 65536  # a list longer than this does not end
 _CHILD_END_S = 2.0
@@ -167,10 +169,15 @@ class PlaneClient:
         public_key: PublicKey,
         networks: Iterable[IPv4Network | IPv6Network],
         endpoint: Endpoint | None,
+        *,
+        rename: bool = False,
     ) -> None:
-        """Adds a peer or replaces its networks; None leaves its endpoint as it is."""
+        """Adds a peer or replaces its networks; None leaves its endpoint as it is.
+
+        To `rename` one is to say that it has another public key from now on; its sessions stay.
+        """
         packed = [wire.pack_network(network) for network in networks]
-        flags = PeerFlag(0)
+        flags = PeerFlag.RENAME if rename else PeerFlag(0)
         for start in range(0, max(len(packed), 1), wire.NETWORKS_PER_MESSAGE):
             chunk = packed[start : start + wire.NETWORKS_PER_MESSAGE]
             head = wire.SET_PEER_REQUEST.pack(
@@ -199,22 +206,32 @@ class PlaneClient:
         self._channel.ask(WireType.SET_OPTIONS, body)
 
     def set_gate(
-        self, mac1_key: Secret, cookie_key: Secret, secrets: Sequence[Secret], versions: Iterable[int]
+        self,
+        mac1_key: Secret,
+        cookie_key: Secret,
+        secrets: Sequence[Secret],
+        versions: Iterable[int],
+        previous: tuple[Secret, Secret] | None = None,
     ) -> None:
-        """Lets the plane answer initiations by cookies while too many wait for us; no secret, no gate."""
+        """Lets the plane answer initiations by cookies while too many wait for us; no secret, no gate.
+
+        `previous` are the keys of mac1 and of cookies of another static key that answers too.
+        """
         if len(secrets) > _GATE_SECRETS_MAX or any(
-            key.size != _KEY for key in (mac1_key, cookie_key, *secrets)
+            key.size != _KEY for key in (mac1_key, cookie_key, *secrets, *(previous or ()))
         ):
             raise PlaneError(
                 "bad_value", f"the gate takes {_GATE_SECRETS_MAX} secrets of {_KEY} bytes at most"
             )
         sequence = self._channel.next_sequence()
-        view = self._channel.place(WireType.SET_GATE, wire.SET_GATE_REQUEST.size, sequence)
-        view[:] = bytes(len(view))
-        for place, key in enumerate((mac1_key, cookie_key, *secrets)):
-            view[place * _KEY : (place + 1) * _KEY] = key.buffer()
+        body = self._channel.place(WireType.SET_GATE, wire.SET_GATE_REQUEST.size, sequence)
+        body[:] = bytes(len(body))
+        keys = dict(zip(_GATE_SECRETS, secrets, strict=False))
+        keys |= {"mac1_key": mac1_key, "cookie_key": cookie_key}
+        if previous is not None:
+            keys |= zip(_GATE_PREVIOUS, previous, strict=True)
         known = sum(1 << version for version in versions)
-        struct.pack_into("<2I", view, len(view) - 8, len(secrets), known)
+        _fill_gate(body, keys, (len(secrets), known, previous is not None))
         self._channel.leave()
         self._channel.wait_for(WireType.SET_GATE, sequence)
 
@@ -319,3 +336,11 @@ def _say_hello(channel: Channel) -> tuple[HelloReply, PlaneCounters]:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _fill_gate(body: memoryview, keys: Mapping[str, Secret], numbers: tuple[int, int, bool]) -> None:
+    """Writes a set_gate_request into zeros; no secret is copied on its way."""
+    for field, key in keys.items():
+        start, size = wire.SET_GATE_REQUEST.offsets[field]
+        body[start : start + size] = key.buffer()
+    struct.pack_into("<3I", body, wire.SET_GATE_REQUEST.offsets["secret_count"][0], *numbers)

@@ -113,6 +113,7 @@ class PaddingMode(IntEnum):
 
 class PeerFlag(IntFlag):
     APPEND_NETWORKS = 1
+    RENAME = 2
 
 
 # Number to name and text of a wire_error.
@@ -319,8 +320,12 @@ SET_GATE_REQUEST = Layout(
     ("cookie_key", "32s"),
     ("secret", "32s"),
     ("previous_secret", "32s"),
+    ("previous_mac1_key", "32s"),
+    ("previous_cookie_key", "32s"),
     ("secret_count", "I"),
     ("versions", "I"),
+    ("has_previous_key", "I"),
+    ("zero", "I"),
 )
 CLOSE_GATE_REQUEST = Layout("close_gate_request", ("milliseconds", "I"), ("zero", "I"))
 DATAGRAM_EVENT = Layout(

@@ -33,8 +33,8 @@ static void forge(const struct set_gate_request *keys, const struct wire_endpoin
     }
     uint8_t *macs = message + size - 2 * MAC_SIZE;
     if ((wish & 1) != 0) {
-        hash(macs, "vpnd1.mac", keys->mac1_key, sizeof(keys->mac1_key), message,
-             size - 2 * MAC_SIZE);
+        const uint8_t *key = (wish & 8) != 0 ? keys->previous_mac1_key : keys->mac1_key;
+        hash(macs, "vpnd1.mac", key, sizeof(keys->mac1_key), message, size - 2 * MAC_SIZE);
     }
     if ((wish & 2) != 0) {
         uint8_t place[18] = {0};
@@ -50,7 +50,7 @@ static void forge(const struct set_gate_request *keys, const struct wire_endpoin
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct gate *gate;
-    struct set_gate_request keys = {.secret_count = 1, .versions = 2};
+    struct set_gate_request keys = {.secret_count = 1, .versions = 2, .has_previous_key = 1};
     struct wire_endpoint from = {.family = 4, .port = 5180, .address = {192, 0, 2, 7}};
     static uint64_t now_ns = 1;
     if (gate == NULL) {
@@ -59,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     memset(keys.mac1_key, 1, sizeof(keys.mac1_key));
     memset(keys.secret, 2, sizeof(keys.secret));
+    memset(keys.previous_mac1_key, 3, sizeof(keys.previous_mac1_key));
     gate_set(gate, &keys);
     if (size < 2) {
         return 0;

@@ -95,16 +95,23 @@ class PlaneMachine(RuleBasedStateMachine):
             answered = refused.code
         assert answered == error, ask
 
-    @rule(peer=peers, key=st.integers(0, 1), networks=some_networks, endpoint=endpoints)
+    @rule(peer=peers, key=st.integers(0, 1), networks=some_networks, endpoint=endpoints, rename=st.booleans())
     def set_peer(
-        self, peer: int, key: int, networks: list[IPv4Network | IPv6Network], endpoint: Endpoint | None
+        self,
+        peer: int,
+        key: int,
+        networks: list[IPv4Network | IPv6Network],
+        endpoint: Endpoint | None,
+        rename: bool,
     ) -> None:
         known = self.model.get(peer)
-        if known is not None and known.key != key:
-            self.expect("peer_exists", "set_peer", peer, public_key(100 + key), networks, endpoint)
+        is_refused = known is not None and known.key != key and not rename
+        error = "peer_exists" if is_refused else None
+        self.expect(error, "set_peer", peer, public_key(100 + key), networks, endpoint, rename=rename)
+        if is_refused:
             return
-        self.expect(None, "set_peer", peer, public_key(100 + key), networks, endpoint)
         known = self.model.setdefault(peer, ModelPeer(key))
+        known.key = key
         for each in self.model.values():
             each.networks -= set(networks)
         known.networks = set(networks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
@@ -76,8 +77,8 @@ BODIES = {
     WireType.STOP: b"",
     WireType.CLOSE_GATE: wire.CLOSE_GATE_REQUEST.pack(1000),
     WireType.SET_PEER_MTU: wire.SET_PEER_MTU_REQUEST.pack(1, 1400),
-    WireType.SET_GATE: wire.SET_GATE_REQUEST.pack(*[bytes(32)] * 4, 1, 2),
-    WireType.SET_GATE: bytes(136),
+    WireType.SET_GATE: wire.SET_GATE_REQUEST.pack(*[bytes(32)] * 6, 1, 2, 1),
+    WireType.SET_GATE: bytes(208),
 }
 
 
@@ -203,7 +204,7 @@ BAD_VALUES = {
     "link of no type": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(0, 0, 0, 1420, b"x")),
     "link of unknown type": (WireType.SET_LINK, wire.SET_LINK_REQUEST.pack(3, 0, 0, 1420, b"x")),
     "peer beyond the capacity": (WireType.SET_PEER, set_peer(peer=wire.COUNTERS_PEER_MAX)),
-    "unknown flag": (WireType.SET_PEER, set_peer(flags=2)),
+    "unknown flag": (WireType.SET_PEER, set_peer(flags=4)),
     "endpoint of family 5": (WireType.SET_PEER, set_peer(endpoint=b"\x05" + bytes(23))),
     "endpoint without port": (
         WireType.SET_PEER,
@@ -230,7 +231,9 @@ BAD_VALUES = {
     "no MAC addresses at all": (WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(0, 10, 7)),
     "MAC addresses without age": (WireType.SET_OPTIONS, wire.SET_OPTIONS_REQUEST.pack(10, 0, 7)),
     "a gate closed for a minute": (WireType.CLOSE_GATE, wire.CLOSE_GATE_REQUEST.pack(60_000)),
-    "three cookie secrets": (WireType.SET_GATE, bytes(128) + b"\3" + bytes(7)),
+    "three cookie secrets": (WireType.SET_GATE, bytes(192) + b"\3" + bytes(15)),
+    "two keys before the newest": (WireType.SET_GATE, bytes(200) + b"\2" + bytes(7)),
+    "more behind the gate's keys": (WireType.SET_GATE, bytes(207) + b"\1"),
     "padding mode 4": (WireType.INSTALL_SESSION, session(padding=4)),
     "session endpoint of family 9": (WireType.INSTALL_SESSION, session(endpoint=b"\x09" + bytes(23))),
     "datagram to nowhere": (WireType.SEND_DATAGRAM, NO_ENDPOINT + b"\x08"),
@@ -482,6 +485,17 @@ def test_setting_a_peer_again_replaces_networks_and_keeps_sessions(busy: Rig) ->
     assert after.sessions == before.sessions
     assert after.peers[0].network_count == 2
     assert after.peers[0].endpoint == before.peers[0].endpoint
+
+
+def test_a_peer_with_another_key_keeps_all_it_has(busy: Rig) -> None:
+    """[A17] Networks are given anew, as always; sessions, endpoint and counters stay."""
+    before = busy.inventory()
+    networks = [ip_network(f"10.{number}.0.0/16") for number in range(before.peers[0].network_count)]
+    busy.client.set_peer(1, public_key(9), networks, None, rename=True)
+    after = busy.inventory()
+    assert after.sessions == before.sessions
+    assert after.peers == (replace(before.peers[0], public_key=public_key(9)), *before.peers[1:])
+    refuses(busy, "peer_exists", WireType.SET_PEER, set_peer(peer=1))
 
 
 def test_lists_longer_than_a_message_come_whole(rig: Rig) -> None:

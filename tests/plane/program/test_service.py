@@ -254,6 +254,27 @@ def test_a_killed_plane_goes_on_where_it_was_when_started_again(
         assert link.receive() == packet
 
 
+def test_a_plane_started_again_knows_the_peers_newest_key(namespace: Namespace, service: Service) -> None:
+    """[A17, B5] The key was replaced while the session lived: the session is the same peer's afterwards."""
+    with contextlib.ExitStack() as stack:
+        client = service.connect()
+        _, _, away = set_up(namespace, client, stack)
+        session = far.new_session()
+        install(client, session, away)
+        client.set_peer(1, public_key(9), [], None, rename=True)
+        service.collect()
+        service.child.kill()
+        service.child.wait()
+        client.close()
+        service.start()
+        again = service.connect()
+        stack.callback(again.close)
+        again.set_peer(1, public_key(9), [], None)
+        inventory = again.inventory()
+        assert [each.public_key for each in inventory.peers] == [public_key(9)]
+        assert [each.local_index for each in inventory.sessions] == [session.local_index]
+
+
 def test_two_planes_never_use_the_same_session_memory(
     namespace: Namespace, service: Service, tmp_path: Path
 ) -> None:

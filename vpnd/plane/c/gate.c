@@ -171,6 +171,15 @@ static bool is_well_formed(const struct gate *gate, const uint8_t *bytes, size_t
            (gate->keys.versions >> bytes[1] & 1) != 0 && bytes[2] == 0 && bytes[3] == 0;
 }
 
+static bool is_for(const uint8_t mac1_key[32], const uint8_t *bytes, size_t size) {
+    size_t covered = size - 2 * MAC_SIZE;
+    return is_mac(mac1_key, 32, bytes, covered, bytes + covered);
+}
+
+static bool is_for_previous(const struct gate *gate, const uint8_t *bytes, size_t size) {
+    return gate->keys.has_previous_key != 0 && is_for(gate->keys.previous_mac1_key, bytes, size);
+}
+
 static bool has_cookie(const struct gate *gate, const uint8_t place[PLACE_SIZE],
                        const uint8_t *bytes, size_t size) {
     static const uint8_t none[MAC_SIZE];
@@ -215,7 +224,9 @@ bool gate_make_cookie(struct gate *gate, const struct wire_endpoint *from, const
     }
     place_of(from, place);
     keyed(cookie, sizeof(cookie), "vpnd1.ck", gate->keys.secret, SECRET_SIZE, place, PLACE_SIZE);
-    keyed(key, sizeof(key), "vpnd1.ckbox", gate->keys.cookie_key, sizeof(gate->keys.cookie_key),
+    const uint8_t *cookie_key =
+        is_for_previous(gate, bytes, size) ? gate->keys.previous_cookie_key : gate->keys.cookie_key;
+    keyed(key, sizeof(key), "vpnd1.ckbox", cookie_key, sizeof(gate->keys.cookie_key),
           bytes + size - 2 * MAC_SIZE, MAC_SIZE);
     (void)crypto_secretbox_easy(out + COOKIE_BOX, cookie, sizeof(cookie), out + COOKIE_NONCE, key);
     return true;
@@ -257,9 +268,7 @@ enum gate_verdict gate_judge(struct gate *gate, const struct wire_endpoint *from
     if (!is_well_formed(gate, bytes, size)) {
         return GATE_MALFORMED;
     }
-    size_t covered = size - 2 * MAC_SIZE;
-    if (!is_mac(gate->keys.mac1_key, sizeof(gate->keys.mac1_key), bytes, covered,
-                bytes + covered)) {
+    if (!is_for(gate->keys.mac1_key, bytes, size) && !is_for_previous(gate, bytes, size)) {
         return GATE_MAC1;
     }
     place_of(from, place);

@@ -46,6 +46,26 @@ int peer_new(struct plane *plane, uint32_t number, const uint8_t public_key[32],
     return 0;
 }
 
+static void rename_session(struct session *session, const uint8_t public_key[32]) {
+    if (session != NULL) {
+        memcpy(session->record->public_key, public_key, sizeof(session->record->public_key));
+    }
+}
+
+void peer_rename(struct peer *peer, const uint8_t public_key[32]) {
+    if (memcmp(peer->public_key, public_key, sizeof(peer->public_key)) == 0) {
+        return;
+    }
+    memcpy(peer->public_key, public_key, sizeof(peer->public_key));
+    pthread_mutex_lock(&peer->lock);
+    rename_session(peer->current, public_key);
+    rename_session(peer->previous, public_key);
+    for (unsigned i = 0; i < UNCONFIRMED_MAX; i++) {
+        rename_session(peer->unconfirmed[i], public_key);
+    }
+    pthread_mutex_unlock(&peer->lock);
+}
+
 void peer_free(struct plane *plane, struct peer *peer) {
     struct peers *peers = &plane->peers;
     struct peer *last = peers->list[--peers->count];

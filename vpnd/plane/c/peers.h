@@ -75,6 +75,9 @@ struct peer *peer_find(const struct peers *peers, uint32_t number);
 /* A peer without networks and endpoint, its counters zero. 0 or -ENOMEM. */
 int peer_new(struct plane *plane, uint32_t number, const uint8_t public_key[32], struct peer **out);
 
+/* The peer is known by another public key from now on, in what its sessions leave behind too. */
+void peer_rename(struct peer *peer, const uint8_t public_key[32]);
+
 /* Frees the peer, which has no session any more (peer_end_all, then sessions_reap). */
 void peer_free(struct plane *plane, struct peer *peer);
 

@@ -74,7 +74,8 @@ static enum wire_error handle_set_options(struct request *request) {
 static enum wire_error handle_set_gate(struct request *request) {
     struct set_gate_request keys;
     memcpy(&keys, request->body, sizeof(keys));
-    enum wire_error error = keys.secret_count > 2 ? WIRE_ERROR_bad_value : (enum wire_error)0;
+    bool is_valid = keys.secret_count <= 2 && keys.has_previous_key <= 1 && keys.zero == 0;
+    enum wire_error error = is_valid ? (enum wire_error)0 : WIRE_ERROR_bad_value;
     if (error == 0) {
         gate_set(request->plane->gate, &keys);
     }
@@ -161,7 +162,7 @@ static enum wire_error check_set_peer(const struct request *request,
         return WIRE_ERROR_bad_length;
     }
     if (wanted->peer >= COUNTERS_PEER_MAX || wanted->zero != 0 ||
-        (wanted->flags & ~(uint32_t)PEER_APPEND_NETWORKS) != 0 ||
+        (wanted->flags & ~(uint32_t)(PEER_APPEND_NETWORKS | PEER_RENAME)) != 0 ||
         !endpoint_is_valid_or_none(&wanted->endpoint) ||
         memcmp(wanted->public_key, no_key, sizeof(no_key)) == 0) {
         return WIRE_ERROR_bad_value;
@@ -174,7 +175,8 @@ static enum wire_error check_set_peer(const struct request *request,
         }
     }
     const struct peer *peer = request_peer(request, wanted->peer);
-    if (peer != NULL && memcmp(peer->public_key, wanted->public_key, 32) != 0) {
+    if (peer != NULL && (wanted->flags & PEER_RENAME) == 0 &&
+        memcmp(peer->public_key, wanted->public_key, 32) != 0) {
         return WIRE_ERROR_peer_exists;
     }
     return 0;
@@ -186,6 +188,7 @@ static void apply_set_peer(const struct request *request, const struct set_peer_
                            struct peer *peer) {
     struct plane *plane = request->plane;
     const uint8_t *networks = request->body + sizeof(*wanted);
+    peer_rename(peer, wanted->public_key);
     if ((wanted->flags & PEER_APPEND_NETWORKS) == 0) {
         networks_remove_peer(plane->networks, peer->number);
     }

@@ -211,6 +211,7 @@ struct set_sockets_request {
 
 enum set_peer_flags {
     PEER_APPEND_NETWORKS = 1, /* add to the networks instead of replacing them */
+    PEER_RENAME = 2,          /* an existing peer has this public key from now on */
 };
 
 /* Adds a peer or changes one. Sessions and counters of an existing peer stay. A network that
@@ -288,8 +289,12 @@ struct set_gate_request {
     uint8_t cookie_key[32];
     uint8_t secret[32]; /* of cookies */
     uint8_t previous_secret[32];
+    uint8_t previous_mac1_key[32]; /* of the key that is replaced, while it answers too */
+    uint8_t previous_cookie_key[32];
     uint32_t secret_count; /* 0: no gate, everything goes up */
     uint32_t versions;     /* bit n: version n of the protocol is answered */
+    uint32_t has_previous_key;
+    uint32_t zero;
 };
 
 /* vpnd itself finds that handshakes cost too much. */
