@@ -94,6 +94,12 @@ class Host:
 
     def configure(self, *peers: PeerOptions) -> None:
         """Gives the peers to the device and the plane, as a start or a reload does."""
+        wanted = {peer.public_key for peer in peers}
+        for before in self.peers:
+            for peer in peers:
+                is_same = before.public_key in peer.public_keys() or peer.public_key in before.public_keys()
+                if is_same and before.public_key not in wanted:
+                    self.plane.rename_peer(before.public_key, peer.public_key)
         self.peers = list(peers)
         for peer in peers:
             self.plane.set_peer(peer.public_key, peer.endpoint)
@@ -108,6 +114,20 @@ class Host:
         """A packet from the link leaves for a peer."""
         self.plane.send_packet(to.key, packet, self.clock.now)
         self.drain_events()
+
+    def change_key(self, identity: Identity, hold_s: float) -> None:
+        """A reload with another private key; the one before answers so much longer."""
+        now = self.clock.now
+        before, self.identity = self.identity, identity
+        self.stored_timestamp_ns = self.device.last_timestamp_ns
+        self.device = self._new_device()
+        self.perform(self.device.configure(self.peers, now))
+        self.device.answer_also(before, now + hold_s)
+        for peer in self.plane.peers.values():
+            sessions = [_adopted(session) for session in peer.sessions()]
+            self.device.adopt(peer.public_key, sessions, peer.endpoint, now, peer.mtu)
+            if sessions:
+                self.perform(self.device.reconnect(peer.public_key, now))
 
     def say_goodbye(self, reason: GoodbyeReason) -> None:
         self.perform(self.device.goodbye(reason, self.clock.now))

@@ -148,6 +148,13 @@ class PlaneTwin:
         known = self.peers.setdefault(peer, TwinPeer(peer))
         known.endpoint = endpoint or known.endpoint
 
+    def rename_peer(self, before: PublicKey, after: PublicKey) -> None:
+        """The peer has another key from now on, and keeps all it has."""
+        known = self.peers[after] = self.peers.pop(before)
+        known.public_key = after
+        for session in known.sessions():
+            session.peer = after
+
     def set_peer_mtu(self, peer: PublicKey, mtu: int) -> None:
         self.peers[peer].mtu = mtu
 

@@ -29,12 +29,12 @@ def initiation(index: int = 1) -> bytes:
 
 
 def maker(seed: int = 0) -> CookieMaker:
-    return CookieMaker(BOX_KEY, random.Random(seed).randbytes, TIMERS)
+    return CookieMaker(random.Random(seed).randbytes, TIMERS)
 
 
 def cookie_from(making: CookieMaker, datagram: bytes, source: Endpoint = HERE, now: float = T0) -> Cookie:
     message = parse_initiation_untrusted(datagram)
-    reply = parse_cookie_untrusted(making.reply(message, source, now))
+    reply = parse_cookie_untrusted(making.reply(message, source, now, BOX_KEY))
     cookie = open_cookie(reply, message.mac1, BOX_KEY, now)
     assert cookie is not None
     return cookie
@@ -118,7 +118,7 @@ def test_a_cookie_of_another_responder_is_worth_nothing() -> None:
 def test_a_reply_opens_only_for_the_message_it_answers() -> None:
     """[H7] For another mac1, and with another knock, it is a forgery."""
     message = parse_initiation_untrusted(initiation(1))
-    reply = parse_cookie_untrusted(maker().reply(message, HERE, T0))
+    reply = parse_cookie_untrusted(maker().reply(message, HERE, T0, BOX_KEY))
     assert open_cookie(reply, message.mac1, BOX_KEY, T0) is not None
     assert open_cookie(reply, flipped(message.mac1, 0), BOX_KEY, T0) is None
     other_network = cookie_key(RESPONDER, Secret.copy_of(b"k" * 32))
@@ -128,7 +128,7 @@ def test_a_reply_opens_only_for_the_message_it_answers() -> None:
 def test_every_bit_of_nonce_and_box_counts() -> None:
     """[H2] All 448 single flips of the sealed part."""
     message = parse_initiation_untrusted(initiation())
-    reply = maker().reply(message, HERE, T0)
+    reply = maker().reply(message, HERE, T0, BOX_KEY)
     for bit in range(8 * 8, 64 * 8):
         forged = parse_cookie_untrusted(flipped(reply, bit))
         assert open_cookie(forged, message.mac1, BOX_KEY, T0) is None
@@ -136,7 +136,7 @@ def test_every_bit_of_nonce_and_box_counts() -> None:
 
 def test_a_reply_is_shorter_than_what_it_answers_and_names_its_index() -> None:
     """[H4] No amplification: 64 bytes for 200."""
-    reply = maker().reply(parse_initiation_untrusted(initiation(9)), HERE, T0)
+    reply = maker().reply(parse_initiation_untrusted(initiation(9)), HERE, T0, BOX_KEY)
     assert len(reply) == 64
     assert parse_cookie_untrusted(reply).receiver_index == 9
 
@@ -181,8 +181,8 @@ def test_what_the_plane_is_given_makes_the_device_s_own_cookies() -> None:
     (reply,) = right.device.receive(message, HERE, T0, queue_depth=100)
     assert isinstance(reply, SendDatagram)
     own = parse_initiation_untrusted(message)
-    assert is_mac(keys.mac1_key, own.covered1, own.mac1)
-    cookie = open_cookie(parse_cookie_untrusted(reply.datagram), own.mac1, keys.cookie_key, T0)
+    assert is_mac(keys.mac1_keys[0], own.covered1, own.mac1)
+    cookie = open_cookie(parse_cookie_untrusted(reply.datagram), own.mac1, keys.cookie_keys[0], T0)
     assert cookie is not None
     place = HERE.ip16 + HERE.port.to_bytes(2, "big")
     assert cookie.key == derive_keyed(label("ck"), keys.secrets[0], place, 16)

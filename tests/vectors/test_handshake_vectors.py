@@ -130,9 +130,9 @@ def cookies(values: Values, responder: PublicKey, initiation: handshake.Initiati
         return {}
     pieces = iter([values.raw("cookie_secret"), values.raw("cookie_nonce")])
     box_key = cookie_key(responder, values.knock)
-    maker = CookieMaker(box_key, lambda _: next(pieces), TIMERS)
+    maker = CookieMaker(lambda _: next(pieces), TIMERS)
     source = Endpoint(ip_address(values.raw("source")[:16]), int.from_bytes(values.raw("source")[16:], "big"))
-    reply = maker.reply(parse_initiation_untrusted(initiation.message), source, 0.0)
+    reply = maker.reply(parse_initiation_untrusted(initiation.message), source, 0.0, box_key)
     cookie = open_cookie(parse_cookie_untrusted(reply), initiation.mac1, box_key, 0.0)
     assert cookie is not None
     again = with_cookie(initiation.message, cookie)

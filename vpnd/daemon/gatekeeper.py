@@ -31,7 +31,8 @@ class Gatekeeper:
         if keys == self._keys:
             return
         try:
-            self._plane.set_gate(keys.mac1_key, keys.cookie_key, keys.secrets, keys.versions)
+            newest, *older = zip(keys.mac1_keys, keys.cookie_keys, strict=True)
+            self._plane.set_gate(*newest, keys.secrets, keys.versions, older[0] if older else None)
             self._keys = keys
         except PlaneError as error:
             _warn("did not take the keys of its gate", error)

@@ -12,6 +12,7 @@ from vpnd.protocol.local import Local
 from vpnd.protocol.parameters import Agreement, Parameters
 from vpnd.protocol.peer import Peer
 from vpnd.protocol.sessions import Session
+from vpnd.protocol.statics import Parties
 
 
 def rekey_time(local: Local, created_at: float, *, is_initiator: bool) -> float:
@@ -48,11 +49,9 @@ def create_session(
 
 
 def install(
-    local: Local, peer: Peer, session: Session, keys: TransportKeys, endpoint: Endpoint
+    peer: Peer, session: Session, keys: TransportKeys, endpoint: Endpoint, parties: Parties
 ) -> InstallSession:
     """Hands the keys over; no copy stays here."""
-    ours, theirs = local.identity.public.raw, peer.key.raw
-    initiator, responder = (ours, theirs) if session.is_initiator else (theirs, ours)
     assert session.padding is not None
     return InstallSession(
         peer=peer.key,
@@ -60,7 +59,7 @@ def install(
         remote_index=session.remote_index,
         suite=session.suite,
         is_initiator=session.is_initiator,
-        preferred=initiator > responder,
+        preferred=parties.prefers_initiator(is_ours=session.is_initiator),
         padding=session.padding,
         features=session.features,
         endpoint=endpoint,

@@ -44,8 +44,7 @@ def cookie_key(responder: PublicKey, knock: Secret) -> Secret:
 class CookieMaker:
     """The responder's half: makes cookies and knows its own again, for two secrets' lives."""
 
-    def __init__(self, box_key: Secret, random_bytes: Callable[[int], bytes], timers: Timers) -> None:
-        self._box_key = box_key
+    def __init__(self, random_bytes: Callable[[int], bytes], timers: Timers) -> None:
         self._random_bytes = random_bytes
         self._life_s = timers.cookie_secret_s
         self._current: Secret | None = None
@@ -67,13 +66,13 @@ class CookieMaker:
                 return True
         return False
 
-    def reply(self, message: InitiationMessage, source: Endpoint, now: float) -> bytes:
-        """The COOKIE message that answers an initiation."""
+    def reply(self, message: InitiationMessage, source: Endpoint, now: float, box_key: Secret) -> bytes:
+        """The COOKIE message that answers an initiation; `box_key` is `cookie_key` of the key it is for."""
         self._rotate(now)
         assert self._current is not None
         cookie = derive_keyed(_COOKIE, self._current, _place(source), MAC_SIZE)
         nonce = self._random_bytes(NONCE_SIZE)
-        key = derive_keyed(_BOX_KEY, self._box_key, message.mac1)
+        key = derive_keyed(_BOX_KEY, box_key, message.mac1)
         box = seal_box(key, nonce, cookie.expose())
         return cookie_message(message.version, message.sender_index, nonce, box)
 

@@ -40,6 +40,7 @@ from vpnd.protocol.peer import (
     Quiet,
     Trying,
 )
+from vpnd.protocol.roster import Roster, check_keys
 from vpnd.protocol.sessions import AdoptedSession
 from vpnd.protocol.timestamps import TimestampSource
 
@@ -76,8 +77,8 @@ class Device:
             epoch=epoch,
         )
         self._gate = Gate(self._local)
-        self._peers: dict[PublicKey, Peer] = {}
-        self._by_identity: dict[bytes, Peer] = {}
+        self._roster = Roster()
+        self._peers = self._roster.by_key
         self._calendar: list[tuple[float, int, Peer]] = []
         self._entries = 0
         self._look_at: dict[PublicKey, float] = {}  # when stamps matter again that do not move till then
@@ -144,15 +145,17 @@ class Device:
     def configure(self, peers: Sequence[PeerOptions], now: float) -> list[Action]:
         """Makes `peers` the whole set; what is the same keeps all it has.
 
-        New peers wait for `start`. Raises ValueError, and changes nothing, where a peer has
-        our own key or two have the same.
+        New peers wait for `start`. A peer that had the key which is now its previous one, or the
+        other way round, is the same. Raises ValueError, and changes nothing, where a peer has our
+        own key or two have the same.
         """
         wanted = {options.public_key: options for options in peers}
-        if self._local.identity.public in wanted:
-            raise ValueError("a peer has our own public key")
-        if len(wanted) != len(peers):
-            raise ValueError("two peers have the same public key")
+        check_keys(peers, self._local.key.public)
         actions: list[Action] = []
+        for options in peers:
+            before = self._roster.rename(options, wanted)
+            if before is not None:
+                self._look_at.pop(before, None)
         for key in [key for key in self._peers if key not in wanted]:
             actions += self._remove(self._peers[key])
         for key, options in wanted.items():
@@ -160,8 +163,19 @@ class Device:
             if known is None:
                 self._add(options, now)
             elif not known.options.is_same(options):
-                actions += self._acted(known, reconfigure.change_options(self._local, known, options, now))
+                changes = reconfigure.change_options(self._local, known, options, now)
+                self._roster.reindex(known)
+                actions += self._acted(known, changes)
         return actions
+
+    def answer_also(self, previous: Identity | None, until: float) -> None:
+        """Has handshakes for our key before this one answered too until then; None ends it.
+
+        Our own handshakes are under it in turns, with peers that have not shown to know the newest.
+        """
+        self._local.set_previous(previous, until)
+        for peer in self._peers.values():
+            peer.remote_knows_our_key = False
 
     def start(self, now: float) -> list[Action]:
         """Begins with every peer that can be reached, has no session and was not tried yet."""
@@ -419,9 +433,11 @@ class Device:
         if isinstance(passed, bytes):
             self._local.refuse("hs_cookie_sent", now)
             return [SendDatagram(source, passed, None)]
-        peer, chain = responder.identify_initiator(self._local, self._by_identity, passed)
+        message, own = passed
+        peer, parties, chain = responder.identify_initiator(own, self._roster.by_hash, message, now)
         return self._acted(
-            peer, responder.consume_initiation(self._local, peer, chain, passed, source=source, now=now)
+            peer,
+            responder.consume_initiation(self._local, peer, parties, chain, message, source=source, now=now),
         )
 
     def _receive_response(self, datagram: bytes, source: Endpoint, now: float) -> list[Action]:
@@ -439,13 +455,11 @@ class Device:
 
     def _add(self, options: PeerOptions, now: float) -> None:
         peer = Peer(options, self._local.knock, options.endpoint, now + self._local.timers.psk_roll_s)
-        self._peers[options.public_key] = peer
-        self._by_identity[peer.identity_hash] = peer
+        self._roster.add(peer)
         self._schedule(peer)
 
     def _remove(self, peer: Peer) -> list[Action]:
-        del self._peers[peer.key]
-        del self._by_identity[peer.identity_hash]
+        self._roster.remove(peer)
         self._look_at.pop(peer.key, None)
         self._changed.discard(peer)
         peer.due_at = math.inf

@@ -38,6 +38,7 @@ from vpnd.protocol.parameters import (
 )
 from vpnd.protocol.peer import Confirmation, GaveUp, Idle, Peer, Pending, Trying
 from vpnd.protocol.sessions import Session
+from vpnd.protocol.statics import Parties
 from vpnd.protocol.timestamps import encode_timestamp
 
 _ATTEMPTS_PER_VERSION = 2
@@ -98,7 +99,7 @@ def consume_cookie(local: Local, pending: Pending, message: CookieMessage, now: 
     peer, initiation = pending.peer, pending.initiation
     cookie = None
     if not pending.is_answered_by_cookie and message.version == initiation.version:
-        cookie = open_cookie(message, initiation.mac1, peer.cookie_key, now)
+        cookie = open_cookie(message, initiation.mac1, pending.parties.theirs.cookie_key, now)
     if cookie is None:
         local.refuse("cookie_bad", now, peer)
         return
@@ -115,7 +116,7 @@ def consume_response(
     peer, initiation = pending.peer, pending.initiation
     try:
         _check_frame(initiation, message)
-        opened = open_response(local.identity, initiation, message)
+        opened = open_response(pending.parties.own.identity, initiation, message)
         parameters, agreement = _judge(local, opened)
     except RejectedMessage as refusal:
         local.refuse(refusal.reason, now, peer)
@@ -154,6 +155,7 @@ def _establish(
     peer, initiation = pending.peer, pending.initiation
     if initiation.preshared_key is peer.options.preshared_key or parameters.psk_next:
         peer.remote_has_next_psk = True
+    peer.learn_keys(pending.parties, local.key)
     for older in peer.pending[: peer.pending.index(pending) + 1]:
         drop_pending(local, peer, older)
     session = create_session(
@@ -174,7 +176,7 @@ def _establish(
         session, [now + wait_s for wait_s in local.timers.confirm_s], stops_on_receipt=not had_session
     )
     return [
-        install(local, peer, session, opened.derive_keys(agreement.suite), source),
+        install(peer, session, opened.derive_keys(agreement.suite), source, pending.parties),
         SendKeepalive(peer.key),
         ParametersReceived(peer.key, parameters),
         *finish(local, peer, session, now),
@@ -197,25 +199,26 @@ def finish(local: Local, peer: Peer, session: Session, now: float) -> list[Actio
 def _send_initiation(local: Local, peer: Peer, trying: Trying, now: float) -> SendDatagram:
     assert peer.endpoint is not None
     version = _version(local, trying)
+    parties, preshared_key = _keys(local, peer, trying, now)
     local_index = local.indices.draw()
     peer.last_timestamp_ns = local.timestamps.next(peer.last_timestamp_ns)
     initiation = create_initiation(
-        local.identity,
-        peer.key,
+        parties.own.identity,
+        parties.theirs.public,
         version=version,
         local_index=local_index,
         ephemeral=local.make_ephemeral(now),
-        preshared_key=_preshared_key(peer, trying, now),
+        preshared_key=preshared_key,
         parameters=_offer(local, peer, now),
-        responder_mac1_key=peer.mac1_key,
-        start=peer.start(version),
+        responder_mac1_key=parties.theirs.mac1_key,
+        start=parties.theirs.start(version),
     )
     cookie = _take_cookie(local, peer, now)
     if cookie is not None:
         initiation.message = with_cookie(initiation.message, cookie)
     if len(peer.pending) >= PENDING_MAX:
         drop_pending(local, peer, peer.pending[0])
-    pending = Pending(initiation, peer, now)
+    pending = Pending(initiation, peer, parties, now)
     peer.pending.append(pending)
     local.indices.claim(local_index, pending)
     return SendDatagram(peer.endpoint, initiation.message, peer.key)
@@ -236,10 +239,19 @@ def _version(local: Local, trying: Trying) -> int:
     return versions[min(steps_down, len(versions) - 1)]
 
 
-def _preshared_key(peer: Peer, trying: Trying, now: float) -> Secret:
-    """The newest key; in a roll-over in turns with the previous, until the peer has shown the newest."""
-    keys = peer.preshared_keys(now)
-    return keys[0 if peer.remote_has_next_psk else (trying.attempts - 1) % len(keys)]
+def _keys(local: Local, peer: Peer, trying: Trying, now: float) -> tuple[Parties, Secret]:
+    """Chooses the static keys of both and the preshared one of this attempt.
+
+    The newest of each; while one is replaced, in turns with the previous, until the peer has shown
+    that it has the newest. Of several that are replaced at once every combination has its turn.
+    """
+    ours = local.keys(now)[: 1 if peer.remote_knows_our_key else None]
+    theirs = peer.keys(now)[: 1 if peer.remote_has_next_key else None]
+    shared = peer.preshared_keys(now)[: 1 if peer.remote_has_next_psk else None]
+    turn = trying.attempts - 1
+    own, turn = ours[turn % len(ours)], turn // len(ours)
+    their, turn = theirs[turn % len(theirs)], turn // len(theirs)
+    return Parties(own, their), shared[turn % len(shared)]
 
 
 def _offer(local: Local, peer: Peer, now: float) -> bytes:

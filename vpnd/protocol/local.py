@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vpnd.keys import KEY_SIZE, Identity, Secret
-from vpnd.protocol.boxes import Chain, make_ephemeral
+from vpnd.protocol.boxes import make_ephemeral
 from vpnd.protocol.constants import EPOCH_SIZE, VERSIONS, Feature, PaddingMode, Suite, Timers
-from vpnd.protocol.cookies import cookie_key
-from vpnd.protocol.handshake import mac1_key, start_chain
 from vpnd.protocol.parameters import Capabilities
 from vpnd.protocol.sessions import IndexTable
+from vpnd.protocol.statics import OwnKey
 from vpnd.protocol.timestamps import TimestampSource
 
 if TYPE_CHECKING:
@@ -68,8 +67,10 @@ class Local:
         timestamps: TimestampSource,
         epoch: bytes | None,
     ) -> None:
-        self.identity = identity
+        self.key = OwnKey(identity, knock)
         self.knock = knock
+        self._previous: OwnKey | None = None
+        self._previous_until = 0.0
         self.timers = timers
         self.capabilities = options.capabilities()
         self.random_bytes = random_bytes
@@ -78,14 +79,23 @@ class Local:
         self.epoch = epoch if epoch is not None else random_bytes(EPOCH_SIZE)
         self.refusals: Counter[str] = Counter()
         self.last_refusal: str | None = None
-        self.mac1_key = mac1_key(identity.public, knock)
-        self.cookie_key = cookie_key(identity.public, knock)
-        self.starts: dict[int, Chain] = {
-            version: start_chain(version, identity.public) for version in self.capabilities.versions
-        }
+
+    def set_previous(self, identity: Identity | None, until: float) -> None:
+        """Has the key before this one answer too until then; None ends it."""
+        if identity is None:
+            self._previous = None
+        elif self._previous is None or self._previous.public != identity.public:
+            self._previous = OwnKey(identity, self.knock)
+        self._previous_until = until
+
+    def keys(self, now: float) -> tuple[OwnKey, ...]:
+        """Our static keys that hold now, the newest first."""
+        if self._previous is not None and now < self._previous_until:
+            return (self.key, self._previous)
+        return (self.key,)
 
     def make_ephemeral(self, now: float) -> Secret:
-        return make_ephemeral(self.identity.private, self.random_bytes(KEY_SIZE), int(now * 1e9))
+        return make_ephemeral(self.key.identity.private, self.random_bytes(KEY_SIZE), int(now * 1e9))
 
     def jitter(self, upper_s: float) -> float:
         """Uniform in [0, upper)."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from vpnd.endpoint import Endpoint
 from vpnd.keys import PublicKey, Secret
-from vpnd.protocol.boxes import Chain, identify
 from vpnd.protocol.constants import ANSWERS_PER_S, PUSH_MAX, NoticeReason, PaddingMode, Slot, Suite, Timers
-from vpnd.protocol.cookies import Cookie, cookie_key
-from vpnd.protocol.handshake import Initiation, mac1_key, start_chain
+from vpnd.protocol.cookies import Cookie
+from vpnd.protocol.handshake import Initiation
 from vpnd.protocol.path_mtu import PathMtu
 from vpnd.protocol.ratelimit import TokenBuckets
 from vpnd.protocol.sessions import Session, Slots
+from vpnd.protocol.statics import OwnKey, Parties, StaticKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class PeerOptions:
     """What the configuration says of a peer.
 
     `previous_preshared_key` makes a roll-over: both keys hold for an hour from when it came.
+    `previous_public_key` makes a rotation: the peer may still be what it was, until
+    `previous_key_until`.
     `push` is TLVs of `encode_push` that the peer is told. Raises ValueError where they are
     more than one control message takes.
     """
@@ -35,6 +37,8 @@ class PeerOptions:
     name: str
     preshared_key: Secret
     previous_preshared_key: Secret | None = None
+    previous_public_key: PublicKey | None = None
+    previous_key_until: float = math.inf
     endpoint: Endpoint | None = None
     keepalive_s: int = 0
     enabled: bool = True
@@ -53,8 +57,15 @@ class PeerOptions:
             self.previous_preshared_key, other.previous_preshared_key
         )
 
+    def public_keys(self) -> tuple[PublicKey, ...]:
+        """By what the peer may be known, the newest first."""
+        if self.previous_public_key is None:
+            return (self.public_key,)
+        return (self.public_key, self.previous_public_key)
+
     def _plain(self) -> tuple[object, ...]:
-        return (self.public_key, self.name, self.endpoint, self.keepalive_s, self.enabled, self.push)
+        keys = (self.public_keys(), self.previous_key_until)
+        return (*keys, self.name, self.endpoint, self.keepalive_s, self.enabled, self.push)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,7 @@ class Pending:
 
     initiation: Initiation
     peer: Peer
+    parties: Parties
     sent_at: float
     is_answered_by_cookie: bool = False
     resend_at: float = math.inf
@@ -187,10 +199,9 @@ class Peer:
     knock: Secret
     endpoint: Endpoint | None
     previous_psk_until: float
-    identity_hash: bytes = field(init=False)
-    mac1_key: Secret = field(init=False)
-    cookie_key: Secret = field(init=False)
-    starts: dict[int, Chain] = field(default_factory=dict)
+    static: StaticKey = field(init=False)
+    previous_static: StaticKey | None = field(init=False, default=None)
+    hashes: tuple[bytes, ...] = ()  # by which the device finds it
     slots: Slots = field(default_factory=Slots)
     effort: Effort = field(default_factory=Idle)
     pending: list[Pending] = field(default_factory=list)
@@ -204,6 +215,8 @@ class Peer:
     last_accepted_at: float = -math.inf
     remote_epoch: bytes | None = None
     remote_has_next_psk: bool = False
+    remote_has_next_key: bool = False  # its last handshake was under its newest static key
+    remote_knows_our_key: bool = False  # likewise, and under ours
 
     # the conversation on live sessions
     confirmation: Confirmation | None = None
@@ -238,19 +251,39 @@ class Peer:
     due_at: float = math.inf  # the device's calendar holds an entry for then
 
     def __post_init__(self) -> None:
-        self.identity_hash = identify(self.options.public_key)
-        self.mac1_key = mac1_key(self.options.public_key, self.knock)
-        self.cookie_key = cookie_key(self.options.public_key, self.knock)
+        self.static = StaticKey(self.options.public_key, self.knock)
+        self.take_previous_key()
 
     @property
     def key(self) -> PublicKey:
         return self.options.public_key
 
-    def start(self, version: int) -> Chain:
-        """The chain after the peer's key as responder, kept for the next handshake."""
-        if version not in self.starts:
-            self.starts[version] = start_chain(version, self.key)
-        return self.starts[version]
+    def take_keys(self) -> bool:
+        """Follows the options' public keys; tells whether the peer is to show that it has the newest."""
+        if self.options.public_keys() == tuple(static.public for static in self.static_keys()):
+            return False
+        if self.static.public != self.options.public_key:
+            self.static = StaticKey(self.options.public_key, self.knock)
+            self.remote_has_next_key = False
+        self.take_previous_key()
+        return not self.remote_has_next_key
+
+    def take_previous_key(self) -> None:
+        previous = self.options.previous_public_key
+        self.previous_static = None if previous is None else StaticKey(previous, self.knock)
+
+    def static_keys(self) -> tuple[StaticKey, ...]:
+        """All the peer's static keys, the newest first, whether they hold or not."""
+        return (self.static,) if self.previous_static is None else (self.static, self.previous_static)
+
+    def keys(self, now: float) -> tuple[StaticKey, ...]:
+        """The peer's static keys that hold now, the newest first."""
+        return self.static_keys() if now < self.options.previous_key_until else (self.static,)
+
+    def learn_keys(self, parties: Parties, newest: OwnKey) -> None:
+        """A handshake between these keys was authentic: the peer has them."""
+        self.remote_knows_our_key = parties.own is newest
+        self.remote_has_next_key = parties.theirs is self.static
 
     def is_rolling(self, now: float) -> bool:
         return self.options.previous_preshared_key is not None and now < self.previous_psk_until

@@ -18,6 +18,7 @@ from vpnd.protocol.peer import GaveUp, Idle, Peer, PeerOptions, Trying
 def change_options(local: Local, peer: Peer, options: PeerOptions, now: float) -> list[Action]:
     """Follows new options; a session goes on, also under a preshared key that is no longer used."""
     before, peer.options = peer.options, options
+    has_key_to_show = peer.take_keys()
     has_other_secrets = not before.has_same_secrets(options)
     if has_other_secrets:
         peer.previous_psk_until = now + local.timers.psk_roll_s
@@ -31,7 +32,7 @@ def change_options(local: Local, peer: Peer, options: PeerOptions, now: float) -
     if has_moved and peer.endpoint is not None:
         actions.append(SetEndpoint(peer.key, peer.endpoint))
     is_engaged = peer.slots.is_usable() or isinstance(peer.effort, Trying | GaveUp)
-    if not before.enabled or has_moved or (has_other_secrets and is_engaged):
+    if not before.enabled or has_moved or ((has_other_secrets or has_key_to_show) and is_engaged):
         actions += begin(local, peer, now)
     current = peer.slots.current
     return actions + offer_push(peer, current, local.timers, now) if current is not None else actions

@@ -26,35 +26,58 @@ from vpnd.protocol.parameters import (
     pad_parameters,
 )
 from vpnd.protocol.peer import Peer
+from vpnd.protocol.statics import OwnKey, Parties
 from vpnd.protocol.timestamps import TIMESTAMP_SIZE
 
 
 def identify_initiator(
-    local: Local, peers_by_identity: Mapping[bytes, Peer], message: InitiationMessage
-) -> tuple[Peer, Chain]:
-    """Tells who sent an initiation that passed the gate, with the chain up to there.
+    own: OwnKey, peers_by_identity: Mapping[bytes, Peer], message: InitiationMessage, now: float
+) -> tuple[Peer, Parties, Chain]:
+    """Tells who sent an initiation for this key of ours, under which of theirs, with the chain up to there.
 
     Raises RejectedMessage with "hs_box_id" or "hs_unknown_peer".
     """
-    chain, named = open_identity(local.identity, local.starts[message.version], message)
+    chain, named = open_identity(own.identity, own.start(message.version), message)
     peer = peers_by_identity.get(named)
-    if peer is None or not peer.options.enabled:
-        raise RejectedMessage("hs_unknown_peer")
-    return peer, chain
+    if peer is not None and peer.options.enabled:
+        for theirs in peer.keys(now):
+            if theirs.identity_hash == named:
+                return peer, Parties(own, theirs), chain
+    raise RejectedMessage("hs_unknown_peer")
 
 
 def consume_initiation(
-    local: Local, peer: Peer, chain: Chain, message: InitiationMessage, *, source: Endpoint, now: float
+    local: Local,
+    peer: Peer,
+    parties: Parties,
+    chain: Chain,
+    message: InitiationMessage,
+    *,
+    source: Endpoint,
+    now: float,
 ) -> list[Action]:
     """Answers an initiation with a new session, unconfirmed; a refusal is counted with the peer."""
     try:
-        opened = open_initiation(local.identity, peer.key, peer.preshared_keys(now), chain, message)
+        opened = open_initiation(
+            parties.own.identity, parties.theirs.public, peer.preshared_keys(now), chain, message
+        )
         offer, agreement = _judge(local, peer, opened, now)
         local_index = local.indices.draw()
     except RejectedMessage as refusal:
         local.refuse(refusal.reason, now, peer)
         return []
-    return _answer(local, peer, opened, offer, agreement, local_index=local_index, source=source, now=now)
+    peer.learn_keys(parties, local.key)
+    return _answer(
+        local,
+        peer,
+        opened,
+        offer,
+        agreement,
+        parties=parties,
+        local_index=local_index,
+        source=source,
+        now=now,
+    )
 
 
 def _judge(local: Local, peer: Peer, opened: OpenedInitiation, now: float) -> tuple[Parameters, Agreement]:
@@ -76,6 +99,7 @@ def _answer(
     offer: Parameters,
     agreement: Agreement,
     *,
+    parties: Parties,
     local_index: int,
     source: Endpoint,
     now: float,
@@ -111,7 +135,11 @@ def _answer(
     if evicted is not None:
         local.indices.free(evicted.local_index)
         actions.append(RetireSession(peer.key, evicted.local_index))
-    return [*actions, install(local, peer, session, keys, source), SendDatagram(source, datagram, peer.key)]
+    return [
+        *actions,
+        install(peer, session, keys, source, parties),
+        SendDatagram(source, datagram, peer.key),
+    ]
 
 
 def _choice(local: Local, peer: Peer, agreement: Agreement, now: float) -> bytes:

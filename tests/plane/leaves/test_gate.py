@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from tests.fakes.forge import cookie_in, flipped, mac2, with_mac1
-from tests.fakes.host import joined
+from tests.fakes.host import identity, joined
 from tests.plane.leaves.library import Gate, Leaves
 from vpnd.endpoint import Endpoint
 from vpnd.errors import MalformedMessage
@@ -32,12 +32,16 @@ LIFE = TIMERS.cookie_secret_s
 def keys_of(*secrets: Secret, versions: int = 0b10) -> bytes:
     """A set_gate_request."""
     knock = Secret.copy_of(KNOCK)
-    return request(mac1_key(US, knock), cookie_key(US, knock), secrets, versions)
+    return request((mac1_key(US, knock),), (cookie_key(US, knock),), secrets, versions)
 
 
-def request(mac1: Secret, cookie: Secret, secrets: tuple[Secret, ...], versions: int) -> bytes:
+def request(
+    mac1: tuple[Secret, ...], cookie: tuple[Secret, ...], secrets: tuple[Secret, ...], versions: int
+) -> bytes:
     shown = [secret.expose() for secret in secrets] + [bytes(32)] * (2 - len(secrets))
-    return wire.SET_GATE_REQUEST.pack(mac1.expose(), cookie.expose(), *shown, len(secrets), versions)
+    previous = (mac1[1].expose(), cookie[1].expose()) if len(mac1) > 1 else (bytes(32), bytes(32))
+    numbers = (len(secrets), versions, len(mac1) - 1)
+    return wire.SET_GATE_REQUEST.pack(mac1[0].expose(), cookie[0].expose(), *shown, *previous, *numbers)
 
 
 def initiation(seed: int = 1, size: int = 200) -> bytes:
@@ -46,7 +50,7 @@ def initiation(seed: int = 1, size: int = 200) -> bytes:
 
 
 def maker() -> CookieMaker:
-    return CookieMaker(cookie_key(US, Secret.copy_of(KNOCK)), random.Random(0).randbytes, TIMERS)
+    return CookieMaker(random.Random(0).randbytes, TIMERS)
 
 
 def judge(gate: Gate, datagram: bytes, source: Endpoint = HERE, now: float = T0) -> int:
@@ -88,11 +92,31 @@ def test_a_cookie_of_vpnds_own_passes_as_long_as_its_secret_lives(
     """[H7] Current and previous secret, as vpnd hands them over; then no more."""
     datagram = initiation()
     message = parse_initiation_untrusted(datagram)
-    reply = making.reply(message, HERE, T0)
+    reply = making.reply(message, HERE, T0, cookie_key(US, Secret.copy_of(KNOCK)))
     mine = datagram[:-16] + mac2(datagram, cookie_in(reply, datagram, US, KNOCK))
     for now, verdict in ((T0, Gate.PASS), (T0 + LIFE, Gate.PASS), (T0 + 2 * LIFE, Gate.COOKIE)):
         gate = Gate(leaves.library, keys_of(*making.secrets(now)))
         assert judge(gate, mine, now=now) == verdict, now
+
+
+def test_the_key_that_is_replaced_is_answered_under_itself_while_it_holds(leaves: Leaves) -> None:
+    """[H7] Whoever knows the old key alone can open the cookie; without the old key it is a stranger."""
+    _, _, right = joined()
+    older = identity(77)
+    device, place, zero = right.device, wire.pack_endpoint(HERE), Secret.zero()
+    device.answer_also(older, T0 + 60.0)
+    datagram = with_mac1(b"\x08\x01\0\0" + random.Random(1).randbytes(196), older.public)
+    for now, verdict in ((T0, Gate.COOKIE), (T0 + 60.0, Gate.MAC1)):
+        keys = device.gate_keys(now)
+        gate = Gate(leaves.library, request(keys.mac1_keys, keys.cookie_keys, keys.secrets, 0b10))
+        seen, reply = gate.judge(place, datagram, now)
+        assert seen == verdict
+        cookie = (
+            open_cookie(parse_cookie_untrusted(reply), datagram[-32:-16], cookie_key(older.public, zero), now)
+            if seen == Gate.COOKIE
+            else None
+        )
+        assert (cookie is not None) is (verdict == Gate.COOKIE)
 
 
 def test_each_cookie_has_its_own_nonce(gate: Gate) -> None:
@@ -276,17 +300,23 @@ def test_another_run_spreads_them_otherwise(leaves: Leaves, making: CookieMaker)
 
 
 def test_the_two_gates_agree_on_anything(leaves: Leaves) -> None:
-    """[H1] Random, damaged, proven and unproven messages: this gate and the protocol's own under load."""
+    """[H1] Random, damaged, proven and unproven messages: this gate and the protocol's own under load.
+
+    They are for either of two keys, of which the older answers too.
+    """
     _, _, right = joined()
     device, now = right.device, 5000.0
+    older = identity(77)
+    device.answer_also(older, now + 60.0)
     keys = device.gate_keys(now)
     versions = sum(1 << version for version in keys.versions)
-    gate = Gate(leaves.library, request(keys.mac1_key, keys.cookie_key, keys.secrets, versions))
+    gate = Gate(leaves.library, request(keys.mac1_keys, keys.cookie_keys, keys.secrets, versions))
     chance = random.Random(4)
     names = {Gate.MALFORMED: "rx_malformed", Gate.MAC1: "rx_mac1", Gate.COOKIE: "hs_cookie_sent"}
     seen = Counter[int]()
     for _ in range(3000):
-        message = with_mac1(b"\x08\x01\0\0" + chance.randbytes(196), right.key)
+        ours = chance.choice((right.key, older.public))
+        message = with_mac1(b"\x08\x01\0\0" + chance.randbytes(196), ours)
         if chance.random() < 0.5:
             message = flipped(message, chance.randrange(8, 8 * len(message)))
         message = message[: chance.choice((200, 200, 199))]

@@ -1,0 +1,55 @@
+"""The static keys of both ends, each with what every handshake with its holder begins with.
+
+Owns what is derived from one static key alone, and which two keys one handshake is between.
+During a rotation an end has two of them: the newest, and the previous until its time is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpnd.keys import Identity, PublicKey, Secret
+from vpnd.protocol.boxes import Chain, identify
+from vpnd.protocol.cookies import cookie_key
+from vpnd.protocol.handshake import mac1_key, start_chain
+
+
+class StaticKey:
+    """A public key, with the keys of mac1 and of cookies for its holder, and the hash that names it."""
+
+    __slots__ = ("_starts", "cookie_key", "identity_hash", "mac1_key", "public")
+
+    def __init__(self, public: PublicKey, knock: Secret) -> None:
+        self.public = public
+        self.identity_hash = identify(public)
+        self.mac1_key = mac1_key(public, knock)
+        self.cookie_key = cookie_key(public, knock)
+        self._starts: dict[int, Chain] = {}
+
+    def start(self, version: int) -> Chain:
+        """The chain after this key as the responder's, kept for the next handshake."""
+        if version not in self._starts:
+            self._starts[version] = start_chain(version, self.public)
+        return self._starts[version]
+
+
+class OwnKey(StaticKey):
+    """One of ours, with the private half."""
+
+    __slots__ = ("identity",)
+
+    def __init__(self, identity: Identity, knock: Secret) -> None:
+        super().__init__(identity.public, knock)
+        self.identity = identity
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """The two static keys that one handshake is between."""
+
+    own: OwnKey
+    theirs: StaticKey
+
+    def prefers_initiator(self, *, is_ours: bool) -> bool:
+        """Tells who wins a collision of sessions: the initiator with the greater key (section 8)."""
+        return (self.own.public > self.theirs.public) is is_ours
