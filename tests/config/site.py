@@ -13,6 +13,7 @@ from vpnd.errors import ConfigError
 
 BERLIN = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08="
 LYON = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
+OSLO = "ihlIEawvzipDWXGGCRWpe/BpaEPK0pAp9IPOP7Dv0XA="
 OSLO = "3ytLMtnQZoA5EuMYDwQdU46ehN/hPUnEqN3FXLxKxWg="
 
 PEER = f"""

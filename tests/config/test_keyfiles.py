@@ -126,6 +126,64 @@ def test_our_own_public_key_as_a_peer_is_refused(site: Site, keys: Path) -> None
     )
 
 
+def rotating(site: Site, peer: str) -> Config:
+    return site.load(f"""\
+[local]
+private_key = "{site.folder}/keys/site.key"
+previous_private_key = "{site.folder}/keys/before.key"
+listen = ["0.0.0.0:5180"]
+
+[peer.berlin]
+{peer}
+networks = ["10.1.0.0/16"]
+""")
+
+
+def test_the_previous_private_key_is_read_by_the_same_rules(site: Site, keys: Path, tmp_path: Path) -> None:
+    """[A17] The file's mode is checked, and a credential of its name wins."""
+    put(keys / "before.key", PSK)
+    config = rotating(site, f'public_key = "{BERLIN}"')
+    secrets = read_secrets(config, None)
+    assert secrets.previous is not None
+    assert (secrets.identity.private.expose(), secrets.previous.private.expose()) == (PRIVATE, PSK)
+    put(tmp_path / "credentials" / "before.key", KNOCK, 0o440)
+    again = read_secrets(config, tmp_path / "credentials")
+    assert again.previous is not None
+    assert again.previous.private.expose() == KNOCK
+    (keys / "before.key").chmod(0o644)
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(config, None)
+    assert str(raised.value) == (
+        f"site.toml:3: local.previous_private_key: {keys}/before.key: mode 0644 lets others read it; "
+        f"run chmod 600 {keys}/before.key"
+    )
+
+
+def test_the_previous_private_key_is_another_than_the_newest(site: Site, keys: Path) -> None:
+    """[A17] Somebody copied the old file where the new one belongs."""
+    put(keys / "before.key", PRIVATE)
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(rotating(site, f'public_key = "{BERLIN}"'), None)
+    assert str(raised.value) == (
+        "site.toml:3: local.previous_private_key: "
+        "the same key as that of local.private_key; it is the one before"
+    )
+
+
+def test_neither_of_our_keys_is_a_peers(site: Site, keys: Path) -> None:
+    """[A12, A17] Nor was it."""
+    put(keys / "before.key", PSK)
+    new, old = (Identity.from_private(Secret.copy_of(raw)).public for raw in (PRIVATE, PSK))
+    with pytest.raises(ConfigError) as raised:
+        read_secrets(rotating(site, f'public_key = "{old}"\nprevious_public_key = "{new}"'), None)
+    assert str(raised.value).splitlines() == [
+        "site.toml:7: peer.berlin.public_key: our own key, that of local.previous_private_key; "
+        "a peer has another",
+        "site.toml:8: peer.berlin.previous_public_key: our own key, that of local.private_key; "
+        "a peer has another",
+    ]
+
+
 def test_no_mistake_repeats_a_secret(site: Site, keys: Path) -> None:
     for number, name in enumerate(("site.key", "site.knock", "berlin.psk")):
         put(keys / name, bytes([number + 1] * 31))

@@ -203,6 +203,9 @@ def test_a_default_name_that_is_too_long_is_a_mistake_of_the_section(site: Site)
         ('workers = "all"', 'workers: "all" is neither "auto" nor an integer'),
         ('padding = "32"', 'padding: "32" is none of "none", "16", "bucket", "full"'),
         ("padding = 16", "padding: needs a string, not the integer 16"),
+        ("key_overlap = 0", "key_overlap: 0 is out of range; it may be 1 to 2592000"),
+        ("key_overlap = 2592001", "key_overlap: 2592001 is out of range; it may be 1 to 2592000"),
+        ('previous_private_key = "site.key"', "previous_private_key: not an absolute path of a key file"),
         ('offload = "on"', 'offload: "on" is none of "auto", "off"'),
         (
             'offload = ["tun-vnet", "udp"]',
@@ -447,7 +450,7 @@ def test_a_peers_own_file_must_have_a_peers_name(site: Site) -> None:
 
 def test_mistakes_of_peer_files_follow_those_of_the_main_file_in_the_order_of_names(site: Site) -> None:
     found = site.mistakes(f"{PEER}\n[interface]\nmtu = 1", b=f'public_key = "{LYON}"\nx = 1', a="x = 2")
-    known = "public_key, preshared_key, endpoint, networks, route, keepalive, accept, enabled"
+    known = "public_key, previous_public_key, preshared_key, endpoint, networks, route, keepalive, accept, enabled"
     lonely = "can never connect: it has no endpoint, and [local] listens on no port; set one of them"
     bare = "none: no packet could go to this peer or come from it; add its address in the tunnel"
     assert found == [

@@ -29,6 +29,17 @@ def test_one_key_of_two_peers_is_told_with_both_places(site: Site) -> None:
     ]
 
 
+def test_a_previous_key_belongs_to_one_peer_like_any_other(site: Site) -> None:
+    """[A17] A key that two peers have, or one has twice, would not tell who calls."""
+    previous = f'previous_public_key = "{BERLIN}"'
+    text = LISTEN + peer("berlin", BERLIN, '"10.1.0.0/16"', previous)
+    text += peer("lyon", LYON, '"10.2.0.0/16"', previous)
+    assert site.mistakes(text) == [
+        'site.toml:6: peer.berlin.previous_public_key: peer "berlin" has this key too, at site.toml:4',
+        'site.toml:10: peer.lyon.previous_public_key: peer "berlin" has this key too, at site.toml:4',
+    ]
+
+
 def test_two_wrong_keys_are_not_the_same_key(site: Site) -> None:
     text = LISTEN + peer("berlin", "AAAA", '"10.1.0.0/16"') + peer("lyon", "AAAA", '"10.2.0.0/16"')
     assert site.mistakes(text) == [

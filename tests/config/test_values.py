@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.site import BERLIN, LYON, PEER, Site
+from tests.config.site import BERLIN, LYON, OSLO, PEER, Site
 from vpnd.config import (
     Config,
     InterfaceConfig,
@@ -37,6 +37,8 @@ mac = "02:76:70:6E:00:01"
 
 [local]
 private_key = "/k/own.key"
+previous_private_key = "/k/before.key"
+key_overlap = 3600
 listen = ["0.0.0.0:5180", "[fe80::1%2]:5180", "[::ffff:192.0.2.1]:5181"]
 fwmark = 0x5180
 workers = 1
@@ -46,6 +48,7 @@ offload = "off"
 
 [peer.berlin]
 public_key = "{BERLIN}"
+previous_public_key = "{OSLO}"
 preshared_key = "/k/berlin.psk"
 endpoint = "[fe80::2%eth0]:5180"
 networks = ["10.20.0.0/16", "10.255.0.2"]
@@ -93,6 +96,8 @@ def test_every_key_arrives_where_it_belongs(site: Site) -> None:
             knock=Path("/k/site.knock"),
             padding="16",
             offload="off",
+            previous_private_key=Path("/k/before.key"),
+            key_overlap=3600,
         ),
         peers=(
             PeerConfig(
@@ -105,6 +110,7 @@ def test_every_key_arrives_where_it_belongs(site: Site) -> None:
                 keepalive=25,
                 accept=frozenset({"address", "mtu"}),
                 enabled=False,
+                previous_public_key=PublicKey.from_base64(OSLO),
             ),
             PeerConfig(
                 name="ly.on",
@@ -116,6 +122,7 @@ def test_every_key_arrives_where_it_belongs(site: Site) -> None:
                 keepalive=0,
                 accept=frozenset(),
                 enabled=True,
+                previous_public_key=None,
             ),
         ),
         routing=RoutingConfig(table=5180, metric=0, forward=True, masquerade=(ip_network("10.8.0.0/20"),)),
@@ -127,7 +134,7 @@ def test_an_empty_file_gives_the_defaults(site: Site) -> None:
         instance="site",
         files=(Path("site.toml"),),
         interface=InterfaceConfig("vpn-site", "tun", (), 1420, 1000, None),
-        local=LocalConfig(Path("/etc/vpnd/keys/site.key"), (), 0, "auto", None, "none", "auto"),
+        local=LocalConfig(Path("/etc/vpnd/keys/site.key"), (), 0, "auto", None, "none", "auto", None, 86400),
         peers=(),
         routing=RoutingConfig(254, 50, False, ()),
     )
@@ -185,8 +192,8 @@ def test_moving_keys_to_other_lines_leaves_the_configuration_equal(site: Site) -
 
 def test_the_place_of_a_key_is_known(site: Site) -> None:
     config = site.load(EVERY_KEY)
-    assert config.place_of("local.knock") == Place("site.toml", 14, "local.knock")
-    assert config.place_of("peer.ly.on.endpoint") == Place("site.toml", 30, 'peer."ly.on".endpoint')
+    assert config.place_of("local.knock") == Place("site.toml", 16, "local.knock")
+    assert config.place_of("peer.ly.on.endpoint") == Place("site.toml", 33, 'peer."ly.on".endpoint')
     assert config.place_of("interface.bridge") == Place("site.toml", None, "interface.bridge")
 
 
@@ -225,6 +232,8 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("interface.txqueuelen", "1000"),
         ("interface.mac", "(none)"),
         ("local.private_key", '"/etc/vpnd/keys/site.key"'),
+        ("local.previous_private_key", "(none)"),
+        ("local.key_overlap", "86400"),
         ("local.listen", "(an ephemeral port)"),
         ("local.fwmark", "0"),
         ("local.workers", '"auto"'),
@@ -232,6 +241,7 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("local.padding", '"none"'),
         ("local.offload", '"auto"'),
         ("peer.berlin.public_key", f'"{BERLIN}"'),
+        ("peer.berlin.previous_public_key", "(none)"),
         ("peer.berlin.preshared_key", "(none)"),
         ("peer.berlin.endpoint", '"192.0.2.1:5180"'),
         ("peer.berlin.networks", '["10.255.0.2/32"]'),

@@ -18,6 +18,7 @@ from vpnd.control import (
     PeerReport,
     PeerState,
     PlaneReport,
+    PreviousKeyReport,
     StatusReport,
     to_json,
 )
@@ -31,6 +32,7 @@ OBJECTS: list[tuple[str, type[Any]]] = [
     ("plane", PlaneReport),
     ("peer", PeerReport),
     ("finding", HealthFinding),
+    ("previous_key", PreviousKeyReport),
 ]
 
 
@@ -84,6 +86,7 @@ def test_the_json_of_a_status_is_exactly_this() -> None:
                 "health": [
                     {"code": "clock-back", "text": "the clock went back an hour", "remedy": "set the clock"}
                 ],
+                "previous_key": None,
             }
         ],
     }
@@ -101,7 +104,12 @@ def test_the_schema_is_itself_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"link": None, "plane": None, "peers": (), "health": (), "drops": {}}]
+    "changes",
+    [
+        {},
+        {"link": None, "plane": None, "peers": (), "health": (), "drops": {}},
+        {"previous_key": PreviousKeyReport(OSLO_KEY, 12.5)},
+    ],
 )
 def test_reports_obey_the_schema(changes: dict[str, Any]) -> None:
     VALIDATOR.validate(document(**changes))

@@ -16,6 +16,7 @@ from vpnd.control import (
     OffloadsReport,
     PeerDetail,
     PeersReport,
+    PreviousKeyReport,
     RouteReport,
     RoutesReport,
     SettingReport,
@@ -129,6 +130,16 @@ def test_the_configured_endpoint_is_told_where_it_differs(
 ) -> None:
     peer = replace(BERLIN, endpoint=endpoint, configured_endpoint=configured)
     assert f"  endpoint      {text}\n" in show(console, "peers", PeersReport((peer,))).out
+
+
+@pytest.mark.parametrize(("left_s", "words"), [(60.5, "accepted for 1m"), (0.0, "no longer accepted")])
+def test_a_peers_previous_key_is_shown_with_the_time_it_has_left(
+    console: Console, left_s: float, words: str
+) -> None:
+    """[A17]"""
+    peer = replace(BERLIN, previous_key=PreviousKeyReport(OSLO_KEY, left_s))
+    lines = show(console, "peers", PeersReport((peer,))).out.splitlines()
+    assert lines[2] == f"  previous key  {OSLO_KEY}, {words}"
 
 
 def test_routes_say_which_the_kernel_lacks(console: Console) -> None:

@@ -12,6 +12,7 @@ from vpnd.control import (
     PeerReport,
     PeerState,
     PlaneReport,
+    PreviousKeyReport,
     Status,
     StatusReport,
     no_such_peer,
@@ -44,6 +45,15 @@ def test_the_table_is_exactly_this(console: Console) -> None:
     assert result.out == GOLDEN
     assert result.err == ""
     assert fake.requests == [Status()]
+
+
+@pytest.mark.parametrize(("left_s", "words"), [(7200.5, "accepted for 2h"), (0.0, "no longer accepted")])
+def test_a_key_that_is_replaced_is_told_with_the_time_it_has_left(
+    console: Console, left_s: float, words: str
+) -> None:
+    """[A17]"""
+    lines = printed(console, previous_key=PreviousKeyReport(OSLO.public_key, left_s))
+    assert lines[2] == f"      previous key {OSLO.public_key} {words}"
 
 
 def test_without_a_verb_it_is_the_status(console: Console) -> None:

@@ -53,6 +53,7 @@ class FakeDriver:
         self.device = self
         self.configured: list[PeerOptions] = []
         self.wired: list[str] = []
+        self.renamed: list[tuple[PublicKey | None, PublicKey]] = []
 
     def configure(self, options: list[PeerOptions], now: float) -> list[str]:
         self.configured = options
@@ -61,6 +62,9 @@ class FakeDriver:
     def perform(self, actions: list[str]) -> None:
         assert actions == ["goodbyes"]
         self._events.append("goodbyes")
+
+    def rename(self, wirings: Any) -> None:
+        self.renamed = [(wiring.previous_public_key, wiring.public_key) for wiring in wirings]
 
     def wire(self, wirings: Any) -> None:
         self.wired = [wiring.name for wiring in wirings]
@@ -132,8 +136,10 @@ class FakeInstance:
     async def fit_padding(self) -> None:
         pass
 
-    def known_endpoints(self) -> dict[PublicKey, Endpoint]:
-        return {}
+    def configure_device(self) -> None:
+        until = {peer.previous_public_key: 1.0 for peer in self.config.peers if peer.previous_public_key}
+        options = wanted.peer_options(self.config, self.secrets, {}, self.previous_keys, until)
+        self.driver.perform(self.driver.configure(options, 0.0))
 
     async def give_link(self, plane: FakePlane, inventory: str, plan: HostPlan) -> None:
         self.refuse("link")
@@ -144,6 +150,7 @@ class FakeInstance:
 
     def rebuild_device(self) -> None:
         self.events.append("device")
+        self.configure_device()
 
     def reload(self, *, dry_run: bool = False) -> ReloadReport:
         return asyncio.run(reload.reload(self, dry_run=dry_run))  # type: ignore[arg-type]
@@ -307,6 +314,48 @@ def test_what_all_sessions_hang_on_makes_another_device(site: Site, what: str) -
     site.write(peers=NEW_PEER) if what == "key" else site.key("unused", PSK_TWO)
     site.instance.reload()
     assert "device" not in site.instance.events
+
+
+def test_our_key_before_is_told_of_when_it_serves_on(site: Site) -> None:
+    """[A17, I6] As it ends; adding or removing it alone makes no other device."""
+    before = site.instance.secrets.identity
+    site.key("before.key", PRIVATE)
+    site.key("site.key", OTHER_PRIVATE)
+    previous = f'previous_private_key = "{site.folder}/before.key"'
+    site.write(local=f"{previous}\nkey_overlap = 60")
+    details = {change.what: change.detail for change in site.instance.reload().changes}
+    assert details["local.private_key"] == "another key; the one before answers too for 60 s"
+    assert details["local.previous_private_key"] == f"the key {before.public}"
+    assert "device" in site.instance.events
+    assert site.instance.secrets.previous == before
+    site.instance.events.clear()
+    site.write()
+    (_, _, ended) = site.instance.reload().changes
+    assert (ended.what, ended.detail) == ("local.previous_private_key", "no key")
+    assert "device" not in site.instance.events
+
+
+def test_a_peer_with_another_key_is_renamed_before_anything_else(site: Site) -> None:
+    """[A17, I6] And its preshared key may be replaced in the same reload."""
+    old, new = PublicKey.from_base64(BERLIN), PublicKey.from_base64(LYON)
+    site.write(berlin=f'preshared_key = "{site.key("berlin.psk", PSK_ONE)}"')
+    site.instance.reload()
+    shared = site.instance.secrets.preshared_keys["berlin"]
+    text = (site.folder / "site.toml").read_text()
+    (site.folder / "site.toml").write_text(
+        text.replace(f'"{BERLIN}"', f'"{LYON}"\nprevious_public_key = "{BERLIN}"')
+    )
+    site.key("berlin.psk", PSK_TWO)
+    (change,) = site.instance.reload().changes
+    assert f"previous_public_key: none → {old}" in change.detail
+    assert site.instance.driver.renamed == [(old, new)]
+    assert site.instance.previous_keys == {new: shared}
+    site.instance.events.clear()
+    site.key("unused", PSK_TWO)
+    site.instance.reload()
+    (options,) = site.instance.driver.configured
+    assert (options.public_key, options.previous_public_key) == (new, old)
+    assert options.previous_preshared_key == shared
 
 
 def test_a_replaced_preshared_key_serves_on_beside_the_new_one(site: Site) -> None:

@@ -45,6 +45,8 @@ def _interface(interface: InterfaceConfig) -> list[tuple[str, str]]:
 def _local(local: LocalConfig) -> list[tuple[str, str]]:
     return [
         ("private_key", _text(local.private_key)),
+        ("previous_private_key", _optional(local.previous_private_key)),
+        ("key_overlap", str(local.key_overlap)),
         ("listen", _array(local.listen) if local.listen else "(an ephemeral port)"),
         ("fwmark", f"0x{local.fwmark:x}" if local.fwmark else "0"),
         ("workers", str(local.workers) if isinstance(local.workers, int) else _text(local.workers)),
@@ -57,6 +59,7 @@ def _local(local: LocalConfig) -> list[tuple[str, str]]:
 def _peer(peer: PeerConfig) -> list[tuple[str, str]]:
     return [
         ("public_key", _text(peer.public_key)),
+        ("previous_public_key", _optional(peer.previous_public_key)),
         ("preshared_key", _optional(peer.preshared_key)),
         ("endpoint", "(it calls us)" if peer.endpoint is None else _text(peer.endpoint)),
         ("networks", _array(peer.networks)),

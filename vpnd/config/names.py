@@ -10,9 +10,20 @@ from collections.abc import Collection
 
 SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "interface": ("name", "type", "addresses", "mtu", "txqueuelen", "mac", "bridge"),
-    "local": ("private_key", "listen", "fwmark", "workers", "knock", "padding", "offload"),
+    "local": (
+        "private_key",
+        "previous_private_key",
+        "key_overlap",
+        "listen",
+        "fwmark",
+        "workers",
+        "knock",
+        "padding",
+        "offload",
+    ),
     "peer": (
         "public_key",
+        "previous_public_key",
         "preshared_key",
         "endpoint",
         "networks",

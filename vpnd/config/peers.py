@@ -67,6 +67,7 @@ def read_peer(table: Table, name: str) -> ReadPeer:
         keepalive=table.integer("keepalive", 0, 0, _KEEPALIVE_MAX),
         accept=frozenset(word.value for word in table.each("accept", _parse_pushable)) or _NOTHING,
         enabled=table.boolean("enabled", True),
+        previous_public_key=table.parsed("previous_public_key", parse_public_key, None).value,
     )
     return ReadPeer(config, table, networks)
 

@@ -29,6 +29,8 @@ METRIC_DEFAULT: Final = 50
 LISTEN_MAX: Final = 8
 WORKERS_MAX: Final = 32  # threads per direction
 SOCKETS_MAX: Final = 64  # one packet mover serves; every worker has one for each endpoint
+KEY_OVERLAP_DEFAULT: Final = 86_400  # seconds: a day to bring a new key to all who need it
+KEY_OVERLAP_MAX: Final = 30 * 86_400  # seconds
 KEY_FOLDER: Final = Path("/etc/vpnd/keys")
 TABLES: Final = {"default": 253, "main": 254, "local": 255}  # the kernel's own numbers for the names
 _UINT32_MAX: Final = 2**32 - 1
@@ -103,6 +105,8 @@ def read_local(table: Table, instance: str) -> LocalConfig:
         knock=table.parsed("knock", parse_secret_path, None, secret=True).value,
         padding=table.choice("padding", "none", _PADDINGS),
         offload=_read_offload(table),
+        previous_private_key=table.parsed("previous_private_key", parse_secret_path, None, secret=True).value,
+        key_overlap=table.integer("key_overlap", KEY_OVERLAP_DEFAULT, 1, KEY_OVERLAP_MAX),
     )
 
 

@@ -59,13 +59,16 @@ def _check_mtu(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
 
 
 def _check_public_keys(peers: Sequence[ReadPeer]) -> None:
-    owners: dict[PublicKey, ReadPeer] = {}
+    owners: dict[PublicKey, tuple[ReadPeer, str]] = {}
     for peer in peers:
-        if peer.table.is_sound("public_key"):
-            first = owners.setdefault(peer.config.public_key, peer)
-            if first is not peer:
-                text = f'peer "{first.config.name}" has this key too, at {first.table.place("public_key")}'
-                peer.table.wrong("public_key", text)
+        for name in ("public_key", "previous_public_key"):
+            key = getattr(peer.config, name)
+            if key is None or not peer.table.is_sound(name):
+                continue
+            first, its_name = owners.setdefault(key, (peer, name))
+            if (first, its_name) != (peer, name):
+                text = f'peer "{first.config.name}" has this key too, at {first.table.place(its_name)}'
+                peer.table.wrong(name, text)
 
 
 def _check_networks(addresses: Sequence[IPInterface], peers: Sequence[ReadPeer]) -> None:

@@ -48,7 +48,8 @@ class InterfaceConfig:
 class LocalConfig:
     """Our own end. An empty `listen` means an ephemeral port: we call, nobody can call us first.
 
-    `offload` names those that may run, in their usual order.
+    `offload` names those that may run, in their usual order. `key_overlap` is how many seconds keys
+    that are replaced hold, ours and those of peers.
     """
 
     private_key: Path
@@ -58,11 +59,16 @@ class LocalConfig:
     knock: Path | None
     padding: Literal["none", "16", "bucket", "full"]
     offload: Literal["auto", "off"] | tuple[OffloadName, ...]
+    previous_private_key: Path | None
+    key_overlap: int
 
 
 @dataclass(frozen=True, slots=True)
 class PeerConfig:
-    """One remote party. `endpoint` is None where we wait for its call; `keepalive` is in seconds, 0 = off."""
+    """One remote party. `endpoint` is None where we wait for its call; `keepalive` is in seconds, 0 = off.
+
+    It may still come with `previous_public_key`, for as long as [local] tells.
+    """
 
     name: str
     public_key: PublicKey
@@ -73,6 +79,7 @@ class PeerConfig:
     keepalive: int
     accept: frozenset[str]
     enabled: bool
+    previous_public_key: PublicKey | None
 
 
 @dataclass(frozen=True, slots=True)

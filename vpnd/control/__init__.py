@@ -73,6 +73,7 @@ from vpnd.control.status import (
     PeerReport,
     PeerState,
     PlaneReport,
+    PreviousKeyReport,
     StatusReport,
     no_such_peer,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "PingEcho",
     "PingSummary",
     "PlaneReport",
+    "PreviousKeyReport",
     "Reconnect",
     "ReconnectReport",
     "Reload",

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vpnd.control.status import PreviousKeyReport
+
 
 @dataclass(frozen=True, slots=True)
 class PeerDetail:
@@ -40,6 +42,7 @@ class PeerDetail:
     staged: int
     refusals: Mapping[str, int]
     drops: Mapping[str, int]
+    previous_key: PreviousKeyReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,14 @@ class PeerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviousKeyReport:
+    """A static key that is being replaced, and for how long it still holds; 0: no longer."""
+
+    public_key: str
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class HealthFinding:
     """Something an operator should act on: a stable code, one sentence, what to do about it."""
 
@@ -91,6 +99,7 @@ class InstanceReport:
     peers: tuple[PeerReport, ...]
     drops: Mapping[str, int]
     health: tuple[HealthFinding, ...]
+    previous_key: PreviousKeyReport | None = None
 
     def with_only(self, peer: str) -> InstanceReport:
         """Keeps one peer, by name or public key. Raises ControlError "no-such-peer"."""

@@ -41,6 +41,11 @@ def format_age(seconds: float | None) -> str:
     return "never" if seconds is None else f"{format_duration(seconds)} ago"
 
 
+def format_left(seconds: float) -> str:
+    """Gives "accepted for 23h 59m", or "no longer accepted": what is left of a key's time."""
+    return f"accepted for {format_duration(seconds)}" if seconds > 0 else "no longer accepted"
+
+
 def format_milliseconds(value: float | None) -> str:
     """Gives "0.42 ms", "9.1 ms", "14 ms", "1.2 s", or "-"."""
     if value is None:

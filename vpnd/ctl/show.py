@@ -23,7 +23,7 @@ from vpnd.control import (
     Show,
 )
 from vpnd.ctl.context import Context, Verb
-from vpnd.ctl.format import format_age, format_milliseconds, table
+from vpnd.ctl.format import format_age, format_left, format_milliseconds, table
 from vpnd.errors import ControlError
 
 
@@ -53,6 +53,8 @@ def _peers(report: PeersReport) -> Iterator[str]:
 
 def _details(peer: PeerDetail) -> Iterator[tuple[str, str]]:
     yield "public key", peer.public_key
+    if peer.previous_key is not None:
+        yield "previous key", f"{peer.previous_key.public_key}, {format_left(peer.previous_key.left_s)}"
     yield "state", peer.state + (f", {peer.reason}" if peer.reason else "")
     yield "endpoint", _endpoint(peer)
     yield "networks", " ".join(peer.networks)

@@ -18,7 +18,15 @@ from vpnd.control import (
     exit_code_of,
 )
 from vpnd.ctl.context import Context, Verb
-from vpnd.ctl.format import abbreviate, format_age, format_bytes, format_duration, format_milliseconds, table
+from vpnd.ctl.format import (
+    abbreviate,
+    format_age,
+    format_bytes,
+    format_duration,
+    format_left,
+    format_milliseconds,
+    table,
+)
 from vpnd.ctl.terminal import Terminal
 from vpnd.endpoint import Endpoint, parse_endpoint
 from vpnd.errors import ControlError
@@ -82,6 +90,9 @@ def _lines(instance: InstanceReport, terminal: Terminal) -> Iterator[str]:
     indent = " " * (len(instance.instance) + 2)
     yield "  ".join((terminal.paint(instance.instance, "bold"), _first_line(instance, terminal)))
     yield indent + _second_line(instance, terminal)
+    if instance.previous_key is not None:
+        left = format_left(instance.previous_key.left_s)
+        yield f"{indent}previous key {instance.previous_key.public_key} {left}"
     for finding in instance.health:
         remedy = f" {terminal.marks.arrow} {finding.remedy}" if finding.remedy else ""
         yield indent + terminal.paint(f"! {finding.code}: {finding.text}", "red") + remedy

@@ -54,6 +54,7 @@ class PeerWiring:
     public_key: PublicKey
     name: str
     networks: tuple[IPv4Network | IPv6Network, ...]
+    previous_public_key: PublicKey | None = None  # under which it may have been known until now
 
 
 class Driver:
@@ -104,14 +105,23 @@ class Driver:
         self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
         self._seen, self._dropping = {}, set()
         wanted = {wiring.public_key: wiring for wiring in wirings}
-        known = {listed.public_key: listed for listed in inventory.peers}
+        held_keys = {listed.public_key for listed in inventory.peers}
+        successors = {
+            wiring.previous_public_key: key for key, wiring in wanted.items() if key not in held_keys
+        }
+        known = {}
         for listed in inventory.peers:
-            if listed.public_key in wanted:
-                self._bind(listed.public_key, listed.peer_id)
-                # Drops of an earlier run are no news.
-                self._notices.begin(listed.public_key, plane.counters.peer(listed.peer_id).drops)
-            else:
+            is_wanted = listed.public_key in wanted
+            key = listed.public_key if is_wanted else successors.get(listed.public_key)
+            if key is None:
                 plane.remove_peer(listed.peer_id)
+                continue
+            known[key] = listed
+            self._bind(key, listed.peer_id)
+            if not is_wanted:
+                plane.set_peer(listed.peer_id, key, wanted[key].networks, None, rename=True)
+            # Drops of an earlier run are no news.
+            self._notices.begin(key, plane.counters.peer(listed.peer_id).drops)
         held = self._held_sessions(inventory)
         for key, wiring in wanted.items():
             endpoint, mtu = (known[key].endpoint, known[key].mtu) if key in known else (None, 0)
@@ -174,6 +184,38 @@ class Driver:
             self._timer = None
 
     # -- peers --
+
+    def rename(self, wirings: Iterable[PeerWiring]) -> None:
+        """Gives peers whose key was replaced, or put back, the new one; they keep all they have.
+
+        The Device is told by its own configuration. Raises PlaneError.
+        """
+        wanted = {wiring.public_key: wiring for wiring in wirings}
+        successors = {wiring.previous_public_key: key for key, wiring in wanted.items()}
+        for key in [key for key in self._ids if key not in wanted]:
+            former = self._wirings[key].previous_public_key
+            after = successors.get(key, former if former in wanted else None)
+            if after is not None and after not in self._ids:
+                self._rename(key, wanted[after])
+
+    def _rename(self, before: PublicKey, wiring: PeerWiring) -> None:
+        assert self.plane is not None
+        after, peer_id = wiring.public_key, self._ids[before]
+        self.plane.set_peer(peer_id, after, wiring.networks, None, rename=True)
+        sessions, seen = self._sessions.get(before), self._seen.get(before)
+        is_dropping, is_unproven = before in self._dropping, before in self._unproven
+        self._unbind(before)
+        self._bind(after, peer_id)
+        self._wirings[after] = wiring
+        if sessions is not None:
+            self._sessions[after] = sessions
+        if seen is not None:
+            self._seen[after] = seen
+        if is_dropping:
+            self._dropping.add(after)
+        if is_unproven:
+            self._unproven.add(after)
+        self._notices.begin(after, self.plane.counters.peer(peer_id).drops)
 
     def wire(self, wirings: Iterable[PeerWiring]) -> None:
         """Makes the plane's peers be exactly these; those that stay keep their sessions."""

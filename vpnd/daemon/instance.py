@@ -12,13 +12,14 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 
 from vpnd.config import Config, Secrets
 from vpnd.daemon import planes, snmp, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.driver import Driver
+from vpnd.daemon.overlaps import Overlaps
 from vpnd.daemon.pings import Pings
 from vpnd.daemon.resolver import Resolver
 from vpnd.daemon.service import Service
@@ -81,6 +82,8 @@ class Instance:
         self.host = Host(settings.state_dir)
         self.state = StateDirectory(settings.state_dir)
         self.previous_keys: dict[PublicKey, Secret] = {}
+        self.previous_until: Mapping[PublicKey, float] = {}  # when each key that is being replaced ends
+        self._overlaps = Overlaps(self.state)
         self.changed = asyncio.Event()
         self.pings = Pings()
         self.resolver = Resolver(self._resolved)
@@ -123,7 +126,7 @@ class Instance:
                 changed=self._peer_changed,
                 pong=self.pings.answered,
             )
-            self._configure_device()
+            self.configure_device()
             await self._hand_over(plane)
         except BaseException:
             plane.close()
@@ -185,7 +188,7 @@ class Instance:
         assert plane is not None
         self.store(at_once=True)
         self.driver.device = self._new_device(plane)
-        self._configure_device()
+        self.configure_device()
         self.driver.renew_sessions({peer.public_key for peer in self.config.peers if peer.enabled})
 
     def _new_device(self, plane: PlaneClient) -> Device:
@@ -203,9 +206,16 @@ class Instance:
             _log.warning("the clock is behind the last handshake's timestamp; going on from that one")
         return device
 
-    def _configure_device(self) -> None:
-        options = wanted.peer_options(self.config, self.secrets, self._known, self.previous_keys)
+    def configure_device(self) -> None:
+        """Has the Device follow the configuration's peers and our previous key."""
+        wall_s = self._wall_clock_ns() / 1e9
+        until = self._overlaps.until(self.config, self.secrets, boottime(), wall_s)
+        self.previous_until = until
+        options = wanted.peer_options(self.config, self.secrets, self._known, self.previous_keys, until)
+        # Goodbyes to peers that go are sent while the plane still knows them.
         self.driver.perform(self.driver.device.configure(options, boottime()))
+        previous = self.secrets.previous
+        self.driver.device.answer_also(previous, until[previous.public] if previous is not None else 0.0)
 
     # -- the plane --
 

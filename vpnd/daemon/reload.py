@@ -13,7 +13,6 @@ from dataclasses import fields
 from vpnd.config import Config, PeerConfig, Secrets, load, read_secrets
 from vpnd.control import ReloadChange, ReloadReport
 from vpnd.daemon import planes, wanted
-from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.errors import ConfigError, ControlError, HostError, PlaneError
 from vpnd.keys import PublicKey, Secret
@@ -70,14 +69,13 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
     planes.give_sockets(plane, inventory, config, instance.settings, workers)
     instance.note_plane(plane)
     _remember_previous_keys(instance, old_config, old_secrets)
+    wirings = wanted.wirings(config)
+    driver.rename(wirings)
     if _needs_new_device(instance, old_config, old_secrets):
         instance.rebuild_device()
-    known = instance.known_endpoints()
-    options = wanted.peer_options(config, secrets, known, instance.previous_keys)
-    now = boottime()
-    # Goodbyes to peers that go are sent while the plane still knows them.
-    driver.perform(driver.device.configure(options, now))
-    driver.wire(wanted.wirings(config))
+    else:
+        instance.configure_device()
+    driver.wire(wirings)
     driver.start()
     instance.resolver.watch(wanted.endpoint_names(config))
     await instance.fit_padding()
@@ -98,13 +96,15 @@ def _remember_previous_keys(instance: Instance, old_config: Config, old_secrets:
     before = {peer.public_key: old_secrets.preshared_keys.get(peer.name) for peer in old_config.peers}
     kept: dict[PublicKey, Secret] = {}
     for peer in instance.config.peers:
-        old = before.get(peer.public_key)
-        if old is None:
+        # A peer whose public key was replaced is the same.
+        key = peer.public_key if peer.public_key in before else peer.previous_public_key
+        old = None if key is None else before.get(key)
+        if key is None or old is None:
             continue
         if old != instance.secrets.preshared_keys.get(peer.name):
             kept[peer.public_key] = old
-        elif peer.public_key in instance.previous_keys:
-            kept[peer.public_key] = instance.previous_keys[peer.public_key]
+        elif key in instance.previous_keys:
+            kept[peer.public_key] = instance.previous_keys[key]
     instance.previous_keys = kept
 
 
@@ -124,10 +124,7 @@ def _needs_new_device(instance: Instance, old_config: Config, old_secrets: Secre
 def _changes(instance: Instance, config: Config, secrets: Secrets) -> Iterator[ReloadChange]:
     for section in ("interface", "local", "routing"):
         yield from _section_changes(section, getattr(instance.config, section), getattr(config, section))
-    if instance.secrets.identity != secrets.identity:
-        yield ReloadChange("change", "local.private_key", "another key; every peer needs a new handshake")
-    if instance.secrets.knock != secrets.knock:
-        yield ReloadChange("change", "local.knock", "another secret; every peer needs a new handshake")
+    yield from _key_changes(instance.secrets, secrets, config.local.key_overlap)
     before = {peer.name: peer for peer in instance.config.peers}
     after = {peer.name: peer for peer in config.peers}
     for name in before.keys() - after.keys():
@@ -140,6 +137,19 @@ def _changes(instance: Instance, config: Config, secrets: Secrets) -> Iterator[R
             detail.append("preshared_key: another key")
         if detail:
             yield ReloadChange("change", f"peer {name}", "; ".join(detail))
+
+
+def _key_changes(before: Secrets, after: Secrets, overlap_s: int) -> Iterator[ReloadChange]:
+    if before.identity != after.identity:
+        detail = "another key; every peer needs a new handshake"
+        if after.previous == before.identity:
+            detail = f"another key; the one before answers too for {overlap_s} s"
+        yield ReloadChange("change", "local.private_key", detail)
+    if before.previous != after.previous:
+        detail = "no key" if after.previous is None else f"the key {after.previous.public}"
+        yield ReloadChange("change", "local.previous_private_key", detail)
+    if before.knock != after.knock:
+        yield ReloadChange("change", "local.knock", "another secret; every peer needs a new handshake")
 
 
 def _section_changes(section: str, before: object, after: object) -> Iterator[ReloadChange]:

@@ -1,6 +1,7 @@
-"""What one instance remembers between its lives: the handshake's clock mark and the peers' endpoints.
+"""What one instance remembers between its lives: the handshake's clock mark, the peers' endpoints, and
+since when keys are being replaced.
 
-Owns two small files in the state directory. Both are caches: a missing, truncated or garbled
+Owns three small files in the state directory. All are caches: a missing, truncated or garbled
 one costs a warning, never the start. Nothing secret is in them.
 """
 
@@ -30,8 +31,10 @@ class StateDirectory:
         self._directory = directory
         self._timestamp_file = directory / "last-timestamp"
         self._endpoints_file = directory / "endpoints.json"
+        self._previous_keys_file = directory / "previous-keys.json"
         self._written_timestamp_ns = 0
         self._written_endpoints: dict[PublicKey, Endpoint] = {}
+        self._written_previous_keys: dict[PublicKey, float] = {}
         self._timestamp_due = 0.0
         self._endpoints_due = 0.0
         self._refused = False
@@ -62,6 +65,27 @@ class StateDirectory:
             _log.warning("%s is no endpoint cache and is started anew", self._endpoints_file)
             return {}
         return endpoints
+
+    def load_previous_keys(self) -> dict[PublicKey, float]:
+        """Tells since when each key is a previous one, in seconds since 1970."""
+        text = self._read(self._previous_keys_file)
+        if text is None:
+            return {}
+        try:
+            found = {PublicKey.from_base64(key): float(began) for key, began in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            _log.warning("%s tells of no keys and is started anew", self._previous_keys_file)
+            return {}
+        self._written_previous_keys = dict(found)
+        return found
+
+    def store_previous_keys(self, began: Mapping[PublicKey, float]) -> None:
+        """Writes since when each key is a previous one, if that changed."""
+        if began == self._written_previous_keys:
+            return
+        content = {str(key): moment for key, moment in began.items()}
+        if self._write(self._previous_keys_file, json.dumps(content, indent=1) + "\n"):
+            self._written_previous_keys = dict(began)
 
     def is_due(self, now: float) -> bool:
         """Tells whether `store` would look for changes now."""

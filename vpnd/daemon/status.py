@@ -16,10 +16,12 @@ from vpnd.control import (
     PeerReport,
     PeerState,
     PlaneReport,
+    PreviousKeyReport,
 )
 from vpnd.daemon import wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
+from vpnd.keys import PublicKey
 from vpnd.protocol.constants import Suite
 from vpnd.protocol.peer import PeerSnapshot
 
@@ -52,7 +54,17 @@ def report(instance: Instance, only: PeerConfig | None = None) -> InstanceReport
             instance.driver.plane.drops() if instance.driver.plane else {},
         ),
         health=health,
+        previous_key=previous_key(
+            instance, previous.public if (previous := instance.secrets.previous) else None
+        ),
     )
+
+
+def previous_key(instance: Instance, key: PublicKey | None) -> PreviousKeyReport | None:
+    """Tells how long a key that is being replaced holds, ours or a peer's; None where there is none."""
+    if key is None:
+        return None
+    return PreviousKeyReport(str(key), max(0.0, instance.previous_until[key] - boottime()))
 
 
 def line(instance: Instance) -> str:

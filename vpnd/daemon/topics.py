@@ -90,6 +90,7 @@ def _peer(instance: Instance, peer: PeerConfig) -> PeerDetail:
         staged=counters.staged if counters else 0,
         refusals={name: number for name, number in snapshot.refusals.items() if number},
         drops=counters.drops if counters else {},
+        previous_key=status.previous_key(instance, peer.previous_public_key),
     )
 
 

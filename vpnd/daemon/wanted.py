@@ -5,6 +5,7 @@ Owns the translation from Config to the rooms below; every function here is pure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from vpnd.config import Config, LocalConfig, PeerConfig, Secrets, derived_mac
@@ -90,9 +91,11 @@ def peer_options(
     secrets: Secrets,
     known: Mapping[PublicKey, Endpoint],
     previous_keys: Mapping[PublicKey, Secret],
+    until: Mapping[PublicKey, float],
 ) -> list[PeerOptions]:
     """The peers as the Device wants them. `known` are endpoints seen earlier: they serve a peer whose
-    configuration names none, or names a host that is yet to be resolved.
+    configuration names none, or names a host that is yet to be resolved. `until` tells when keys that
+    are being replaced end.
     """
     zero = Secret.zero()
     return [
@@ -101,12 +104,21 @@ def peer_options(
             name=peer.name,
             preshared_key=secrets.preshared_keys.get(peer.name, zero),
             previous_preshared_key=previous_keys.get(peer.public_key),
-            endpoint=peer.endpoint if isinstance(peer.endpoint, Endpoint) else known.get(peer.public_key),
+            previous_public_key=peer.previous_public_key,
+            previous_key_until=math.inf if (key := peer.previous_public_key) is None else until[key],
+            endpoint=peer.endpoint if isinstance(peer.endpoint, Endpoint) else _known(peer, known),
             keepalive_s=peer.keepalive,
             enabled=peer.enabled,
         )
         for peer in config.peers
     ]
+
+
+def _known(peer: PeerConfig, known: Mapping[PublicKey, Endpoint]) -> Endpoint | None:
+    endpoint = known.get(peer.public_key)
+    if endpoint is None and peer.previous_public_key is not None:
+        return known.get(peer.previous_public_key)
+    return endpoint
 
 
 def endpoint_names(config: Config) -> dict[str, EndpointName]:
@@ -124,4 +136,4 @@ def wirings(config: Config) -> list[PeerWiring]:
 
 
 def _wiring(peer: PeerConfig) -> PeerWiring:
-    return PeerWiring(peer.public_key, peer.name, peer.networks)
+    return PeerWiring(peer.public_key, peer.name, peer.networks, peer.previous_public_key)

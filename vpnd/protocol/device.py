@@ -173,9 +173,9 @@ class Device:
 
         Our own handshakes are under it in turns, with peers that have not shown to know the newest.
         """
-        self._local.set_previous(previous, until)
-        for peer in self._peers.values():
-            peer.remote_knows_our_key = False
+        if self._local.set_previous(previous, until):
+            for peer in self._peers.values():
+                peer.remote_knows_our_key = False
 
     def start(self, now: float) -> list[Action]:
         """Begins with every peer that can be reached, has no session and was not tried yet."""

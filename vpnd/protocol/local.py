@@ -80,13 +80,14 @@ class Local:
         self.refusals: Counter[str] = Counter()
         self.last_refusal: str | None = None
 
-    def set_previous(self, identity: Identity | None, until: float) -> None:
-        """Has the key before this one answer too until then; None ends it."""
+    def set_previous(self, identity: Identity | None, until: float) -> bool:
+        """Has the key before this one answer too until then; None ends it. Tells if that is new."""
+        before, self._previous_until = self._previous, until
         if identity is None:
             self._previous = None
-        elif self._previous is None or self._previous.public != identity.public:
+        elif before is None or before.public != identity.public:
             self._previous = OwnKey(identity, self.knock)
-        self._previous_until = until
+        return self._previous is not before
 
     def keys(self, now: float) -> tuple[OwnKey, ...]:
         """Our static keys that hold now, the newest first."""
