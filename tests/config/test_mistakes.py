@@ -9,6 +9,7 @@ import pytest
 
 from tests.config.site import BERLIN, LYON, PEER, Site, key_text
 from vpnd.config import load
+from vpnd.config.names import SECTION_KEYS
 from vpnd.errors import ConfigError
 
 TEN_MISTAKES = f"""\
@@ -450,7 +451,7 @@ def test_a_peers_own_file_must_have_a_peers_name(site: Site) -> None:
 
 def test_mistakes_of_peer_files_follow_those_of_the_main_file_in_the_order_of_names(site: Site) -> None:
     found = site.mistakes(f"{PEER}\n[interface]\nmtu = 1", b=f'public_key = "{LYON}"\nx = 1', a="x = 2")
-    known = "public_key, previous_public_key, preshared_key, endpoint, networks, route, keepalive, accept, enabled"
+    known = ", ".join(SECTION_KEYS["peer"])
     lonely = "can never connect: it has no endpoint, and [local] listens on no port; set one of them"
     bare = "none: no packet could go to this peer or come from it; add its address in the tunnel"
     assert found == [
