@@ -136,3 +136,48 @@ def test_a_preshared_key_goes_into_its_file_and_nothing_is_printed(console: Cons
     assert (result.code, result.out, result.err) == (0, "", "")
     assert mode_of(file) == 0o600
     assert not read_key_file(file).is_zero()
+
+
+def test_a_rotation_makes_the_new_key_and_says_what_to_write_where(console: Console, key_file: Path) -> None:
+    """[A17] Only the public key on standard output; the old file is left alone."""
+    new = console.folder / "new.key"
+    result = console.run("key", "rotate", str(key_file), str(new))
+    public = Identity.from_private(read_key_file(new)).public
+    assert (result.code, result.out) == (0, f"{public}\n")
+    assert mode_of(new) == 0o600
+    assert key_file.read_text() == PRIVATE + "\n"
+    assert result.err.splitlines() == [
+        "on the other machines, in the entry of this one, then vpnctl reload:",
+        f'    public_key = "{public}"',
+        f'    previous_public_key = "{PUBLIC}"',
+        "here, in [local], then vpnctl reload:",
+        f'    private_key = "{new}"',
+        f'    previous_private_key = "{key_file}"',
+        "once key_overlap is over, see vpnctl status, remove the previous ones.",
+    ]
+    assert new.read_text().strip() not in result.out + result.err
+
+
+def test_a_rotation_is_told_in_json_too(console: Console, key_file: Path) -> None:
+    """[A17]"""
+    new = console.folder / "new.key"
+    result = console.run("--json", "key", "rotate", str(key_file), str(new))
+    assert json.loads(result.out) == {
+        "public_key": str(Identity.from_private(read_key_file(new)).public),
+        "previous_public_key": PUBLIC,
+        "private_key": str(new),
+        "previous_private_key": str(key_file),
+    }
+    assert result.err == ""
+
+
+def test_a_rotation_needs_the_old_key_and_never_overwrites(console: Console, key_file: Path) -> None:
+    """[A17] Nothing is made where something is wrong."""
+    new = console.folder / "new.key"
+    assert console.run("key", "rotate", str(console.folder / "none.key"), str(new)).code == 1
+    key_file.chmod(0o640)
+    assert console.run("key", "rotate", str(key_file), str(new)).code == 1
+    assert not new.exists()
+    key_file.chmod(0o600)
+    assert console.run("key", "rotate", str(key_file), str(key_file)).code == 1
+    assert key_file.read_text() == PRIVATE + "\n"
