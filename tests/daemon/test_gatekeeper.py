@@ -7,11 +7,14 @@ from typing import cast
 
 import pytest
 
-from tests.fakes.host import joined
+from tests.fakes.host import identity, joined
 from vpnd.daemon.gatekeeper import AGAIN_S, Gatekeeper
 from vpnd.errors import PlaneError
+from vpnd.keys import Secret
 from vpnd.plane.client import PlaneClient
+from vpnd.protocol.cookies import cookie_key
 from vpnd.protocol.device import Device
+from vpnd.protocol.handshake import mac1_key
 
 NOW = 5000.0
 
@@ -21,12 +24,14 @@ class Plane:
 
     def __init__(self) -> None:
         self.keys = 0
+        self.told: list[tuple[object, object]] = []  # the newest keys, and the previous ones
         self.closed: list[float] = []
         self.error: PlaneError | None = None
 
-    def set_gate(self, *_: object) -> None:
+    def set_gate(self, mac1: Secret, cookie: Secret, *rest: object) -> None:
         self._may_refuse()
         self.keys += 1
+        self.told.append(((mac1, cookie), rest[-1]))
 
     def close_gate(self, seconds: float) -> None:
         self._may_refuse()
@@ -59,6 +64,20 @@ def test_keys_are_told_when_they_change(gatekeeper: Gatekeeper, plane: Plane, de
     assert plane.keys == 1
     gatekeeper.tend(device, NOW + 121.0)
     assert plane.keys == 2
+
+
+def test_the_key_that_is_replaced_is_told_while_it_holds(
+    gatekeeper: Gatekeeper, plane: Plane, device: Device
+) -> None:
+    """[A17] As the previous one; and that it is over, without anybody asking."""
+    older = identity(77).public
+    device.answer_also(identity(77), NOW + 10.0)
+    gatekeeper.tend(device, NOW)
+    gatekeeper.tend(device, NOW + 10.0)
+    nothing = Secret.zero()
+    first, second = plane.told
+    assert first[1] == (mac1_key(older, nothing), cookie_key(older, nothing))
+    assert second == (first[0], None)
 
 
 def test_a_load_closes_the_gate_for_as_long_as_it_is_held_to_last(

@@ -173,6 +173,27 @@ def test_a_key_that_changed_while_the_daemon_was_away_costs_no_packet(lab: Lab) 
     assert gateway.peer("u")["public_key"] == u.status()["public_key"] == new.public
 
 
+def test_a_new_key_of_a_peer_that_is_taken_back_costs_no_packet(lab: Lab) -> None:
+    """[A17, I6] The files before are put back, as after a mistake; the peer is the same throughout."""
+    topology = build(lab)
+    topology.start()
+    gateway = topology.gateway_vpnd
+    before = gateway.config_file.read_text()
+    stream = UdpStream(topology.v, topology.u, U_TUNNEL, rate=1000)
+    sent_before = gateway.peer_now("u")["tx_packets"]
+    told(gateway, topology.u_vpnd.key, topology.u_vpnd.new_key("new"))
+    gateway.config_file.write_text(before)
+    gateway.ctl("reload")
+    eventually(lambda: gateway.peer_now("u")["tx_packets"] > sent_before + 1000, what="traffic afterwards")
+    count = handshakes(gateway, "u")
+    gateway.ctl("reconnect u")
+    eventually(lambda: handshakes(gateway, "u") > count, what="a handshake under the old key")
+    sent, received = stream.stop()
+    assert received == sent, f"{sent - received} of {sent} lost"
+    assert gateway.peer("u")["public_key"] == topology.u_vpnd.key.public
+    gateway.assert_no_error()
+
+
 def assert_old_keys_are_refused(u: Vpnd, gateway: Vpnd, olds: Mapping[Vpnd, KeyPair]) -> None:
     """U calls once more for the gateway's old key, then under its own old one."""
     text = u.config_file.read_text()
