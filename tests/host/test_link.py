@@ -226,6 +226,15 @@ def test_way_is_not_made_through_a_link_that_another_holds_or_owns(host: Host, t
 
 
 @in_namespace
+def test_a_link_without_its_alias_is_removed_all_the_same(host: Host, tmp_path: Path) -> None:
+    """[E11] Its maker died between its birth and the first change."""
+    assert host.make_way(a_plan(a_link()), is_held=False) == ()
+    os.close(open_link(a_link())[0])
+    Host(tmp_path / "site").remove("site")
+    assert "vpn-site" not in sh("ip -br link")
+
+
+@in_namespace
 def test_links_of_others_are_refused_before_anything_is_touched(host: Host) -> None:
     sh("ip link add vpn-site type veth peer name v1")
     before = sh("ip -d addr")

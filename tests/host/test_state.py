@@ -75,6 +75,8 @@ def test_an_unwritable_state_folder_is_a_warning_where_nothing_needs_it(tmp_path
     plan = a_plan(a_link("10.0.0.1/24"), masquerade=("10.0.0.0/24",))
     host.apply(plan)
     assert any("the record of the machine cannot be written" in warning for warning in host.warnings)
+    host.apply(plan)
+    assert host.warnings == (), "said again"
     assert host.difference(plan) == ()
     host.remove("site")
     assert "vpn-site" not in sh("ip -br link")

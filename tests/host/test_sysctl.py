@@ -79,15 +79,41 @@ def test_previous_values_are_recorded_before_the_change(host: Host, tmp_path: Pa
 
 
 @in_namespace
-def test_nothing_is_changed_when_the_previous_values_cannot_be_recorded(tmp_path: Path) -> None:
+def test_previous_values_that_cannot_be_recorded_are_kept_and_written_later(tmp_path: Path) -> None:
+    """[I12] A full disk stops no packet, and costs the way back only if we also die before there is room."""
+    a_veth()
+    file = tmp_path / "site" / "host.json"
+    file.parent.mkdir()
+    sh(f"mount -t tmpfs -o size=4k none {file.parent}")
+    (file.parent / "filler").write_bytes(bytes(4096))
+    host = Host(file.parent)
+    plan = a_plan(V4, forward=True)
+    assert host.make_way(plan, is_held=False) == ()
+    (warning,) = host.warnings
+    assert "host.json: No space left on device" in warning
+    host.apply(plan)
+    assert host.warnings == ()
+    assert sysctl("net/ipv4/conf/v0/forwarding") == "1"
+    assert not host.write_record()
+    assert host.has_unwritten
+    assert [entry.name for entry in file.parent.iterdir()] == ["filler"]
+    (file.parent / "filler").unlink()
+    assert host.write_record()
+    assert not host.has_unwritten
+    assert json.loads(file.read_text())["sysctls"]["net/ipv4/conf/v0/forwarding"]["previous"] == "0"
+    Host(file.parent).remove("site")
+    assert sysctl("net/ipv4/conf/v0/forwarding") == "0"
+
+
+@in_namespace
+def test_previous_values_are_put_back_from_memory_where_the_disk_never_took_them(tmp_path: Path) -> None:
     a_veth()
     (tmp_path / "site").mkdir()
     make_read_only(str(tmp_path / "site"))
     host = Host(tmp_path / "site")
-    with pytest.raises(HostError, match=r"record the sysctls' previous values.*Read-only file system"):
-        host.apply(a_plan(V4, forward=True))
+    host.apply(a_plan(V4, forward=True))
+    host.apply(a_plan(V4, forward=False))
     assert sysctl("net/ipv4/conf/v0/forwarding") == "0"
-    assert "vpn-site" not in sh("ip -br link")
 
 
 @in_namespace

@@ -1,7 +1,8 @@
 """Brings the machine to one instance's plan with the fewest changes, and takes exactly ours away again.
 
 Owns the order of the steps and the memory of them. Holds no state between calls but the state
-file: link, addresses, routes, nft table and sysctls outlive the process that made them.
+file, or what the disk would not take of it: link, addresses, routes, nft table and sysctls outlive
+the process that made them.
 
 Every call is synchronous, takes milliseconds (ten thousand new routes: seconds), and
 may be made on an asyncio loop's own thread or in an executor. Two calls for one instance at
@@ -14,7 +15,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpnd.errors import HostError
@@ -76,7 +77,20 @@ class Host:
     def __init__(self, state_dir: Path, sysctls: Sysctls | None = None) -> None:
         self._file = state_dir / state.FILE_NAME
         self._sysctls = sysctls if sysctls is not None else Sysctls()
+        self._unwritten: state.Record | None = None  # what the file should hold and does not
         self.warnings: tuple[str, ...] = ()
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Tells whether the disk refused the record of the machine; `write_record` tries again."""
+        return self._unwritten is not None
+
+    def write_record(self) -> bool:
+        """Writes what the disk refused earlier; tells whether nothing is left to be written."""
+        if self._unwritten is not None:
+            with contextlib.suppress(OSError), state.alone(self._file):
+                self._write(self._unwritten)
+        return self._unwritten is None
 
     def difference(self, plan: HostPlan) -> tuple[Change, ...]:
         """Gives what `apply` would change, in order, and changes nothing. HostError where it would refuse."""
@@ -113,12 +127,18 @@ class Host:
         `apply` puts back what stood on it. `is_held` tells that the process with its queue is ours.
         HostError where it is another's, or where the link is none of ours.
         """
+        self.warnings = ()
         done: list[Change] = []
         with state.alone(self._file), _opened() as netlink:
             standing = observe_link(netlink, plan.link.name)
+            if standing is not None:
+                _check_ours(standing, plan)
+            # A link has its alias a moment after its birth: `remove` shall find it also between the two.
+            known = self._load()
+            names = tuple(sorted({*known.links, plan.link.name}))
+            self._remember(replace(known, links=names), known)
             if standing is None or has_room(standing, plan.link):
                 return ()
-            _check_ours(standing, plan)
             if standing.has_carrier and not is_held:
                 raise HostError(
                     f"replace link {standing.name}", "another process holds it; end that process first"
@@ -207,25 +227,36 @@ class Host:
         return restore + forwarding_steps(self._sysctls, forwarding), record | kept
 
     def _load(self) -> state.Record:
+        if self._unwritten is not None:
+            return self._unwritten
         record, warning = state.load(self._file)
         if warning is not None:
             self._warn(warning)
         return record
 
     def _remember(self, record: state.Record, known: state.Record) -> None:
-        if record == known:
+        if record == known and self._unwritten is None:
             return
+        is_news = self._unwritten is None
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            state.store(self._file, record)
+            self._write(record)
         except OSError as error:
-            cause = f"{self._file}: {error.strerror}"
-            if record.sysctls != known.sysctls:
-                raise HostError("record the sysctls' previous values, before changing them", cause) from error
-            # Link and table are found again by alias and name: only the shorter way is lost.
-            self._warn(f"the record of the machine cannot be written: {cause}")
+            # A full disk is no reason to stop packets. Link and table are found again by alias and name;
+            # of sysctls the previous values would be lost, so they are kept here and tried again.
+            self._unwritten = record
+            if is_news:
+                self._warn(
+                    f"the record of the machine cannot be written ({self._file}: {error.strerror}); "
+                    "going on without it, and trying again"
+                )
+
+    def _write(self, record: state.Record) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.store(self._file, record)
+        self._unwritten = None
 
     def _forget(self) -> None:
+        self._unwritten = None
         try:
             state.erase(self._file)
         except OSError as error:
