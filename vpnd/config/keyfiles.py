@@ -88,10 +88,14 @@ def _read_identity(
 
 
 def _read(reading: Reading, config: Config, key: str, path: Path, credentials: Path | None) -> Secret | None:
+    lacks_credential = credentials is not None and not os.path.lexists(credentials / path.name)
     try:
-        if credentials is not None and os.path.lexists(credentials / path.name):
+        if credentials is not None and not lacks_credential:
             return read_key_file(credentials / path.name, guarded=True)
         return read_key_file(path)
     except KeyFileError as error:
-        reading.mistake(config.place_of(key), str(error))
+        text = str(error)
+        if lacks_credential:
+            text += f"; nor is there a credential: LoadCredential={path.name}:{path}"
+        reading.mistake(config.place_of(key), text)
         return None

@@ -76,7 +76,13 @@ class PlaneClient:
         except OSError as error:
             connection.close()
             raise PlaneError("gone", f"{path}: {error.strerror or error}") from error
-        return cls(connection, timeout_s=timeout_s)
+        try:
+            return cls(connection, timeout_s=timeout_s)
+        except PlaneError as error:
+            if error.code != "gone":
+                raise
+            who = "it lets in root, its own user and the socket's owner"
+            raise PlaneError("gone", f"{path}: {error.text} to user {os.geteuid()}; {who}") from error
 
     @classmethod
     def spawn(cls, program: Path, *, timeout_s: float = 5.0, arguments: Sequence[str] = ()) -> Self:

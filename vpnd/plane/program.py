@@ -34,7 +34,7 @@ def find_program() -> Path:
     found = shutil.which(NAME)
     if found is None:
         looked = ", ".join(dict.fromkeys(map(str, places)))
-        raise PlaneError("no_program", f"{NAME} lies neither in {looked} nor on PATH")
+        raise PlaneError("no_program", f"{NAME} lies neither in {looked} nor on PATH; install vpnd again")
     return Path(found)
 
 
