@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 
+from vpnd.daemon.journal import Event, about
+
 _log = logging.getLogger(__name__)
 
 LINES_PER_S = 10
@@ -25,7 +27,8 @@ class Chatter:
         if int(now) != self._second:
             left_out = self._said - LINES_PER_S
             if left_out > 0:
-                _log.info("%d more %s, not written one by one", left_out, self._what)
+                line = "%d more %s, not written one by one"
+                _log.info(line, left_out, self._what, extra=about(Event.LEFT_OUT))
             self._second, self._said = int(now), 0
         self._said += 1
         return self._said <= LINES_PER_S

@@ -21,6 +21,7 @@ from vpnd.daemon.chatter import Chatter
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.gatekeeper import Gatekeeper
 from vpnd.daemon.handshake_cpu import HandshakeCpu
+from vpnd.daemon.journal import Event, about
 from vpnd.daemon.notices import NoticeWriter
 from vpnd.daemon.strangers import Strangers
 from vpnd.endpoint import Endpoint
@@ -293,7 +294,9 @@ class Driver:
             except PlaneError as error:
                 if error.code == "gone":
                     return
-                _log.info("the plane refused %s: %s", type(action).__name__, error)
+                _log.info(
+                    "the plane refused %s: %s", type(action).__name__, error, extra=about(Event.PLANE_ODD)
+                )
 
     def _perform(self, action: Action) -> None:  # noqa: C901, PLR0912 - one arm per action, none with a decision
         if self.plane is None:
@@ -339,7 +342,7 @@ class Driver:
         self.plane.set_peer_mtu(self._ids[key], mtu)
         if mtu:
             text = f"the path carries packets of {mtu} bytes; the sender of a larger one is told so"
-            _log.info(text, extra={"VPND_PEER": self._wirings[key].name})
+            _log.info(text, extra=about(Event.PATH_SMALLER, self._wirings[key].name))
 
     def _install(self, plane: PlaneClient, action: actions.InstallSession) -> None:
         if action.peer not in self._ids:
@@ -417,7 +420,8 @@ class Driver:
             case events.LinkFailed(error):
                 self._link_failed(error)
             case events.SocketFailed(error):
-                _log.warning("a UDP socket of the plane failed: %s", os.strerror(error))
+                what = os.strerror(error)
+                _log.warning("a UDP socket of the plane failed: %s", what, extra=about(Event.PLANE_ODD))
             case events.RequestRefused(kind, code):
                 _log.debug("the plane refused %s: %s", kind, code)
             case events.PlaneGone():
@@ -446,7 +450,8 @@ class Driver:
     def _roamed(self, key: PublicKey, endpoint: Endpoint, state: int, now: float) -> Sequence[Action]:
         if self._chatter.may_say(now):
             text = RoamState(state).name.lower()
-            _log.info("now at %s (%s)", endpoint, text, extra={"VPND_PEER": self._wirings[key].name})
+            name = self._wirings[key].name
+            _log.info("now at %s (%s)", endpoint, text, extra=about(Event.ROAMED, name))
         if state == RoamState.PROBATION:
             self._unproven.add(key)
         else:

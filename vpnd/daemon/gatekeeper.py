@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+from vpnd.daemon.journal import Event, about
 from vpnd.errors import PlaneError
 from vpnd.plane.client import PlaneClient
 from vpnd.protocol.device import Device
@@ -51,4 +52,4 @@ class Gatekeeper:
 
 def _warn(what: str, error: PlaneError) -> None:
     if error.code != "gone":  # which is an event of its own
-        _log.warning("the plane %s: %s", what, error)
+        _log.warning("the plane %s: %s", what, error, extra=about(Event.PLANE_ODD))

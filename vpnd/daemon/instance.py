@@ -19,9 +19,11 @@ from vpnd.config import Config, Secrets
 from vpnd.daemon import planes, snmp, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.driver import Driver
+from vpnd.daemon.journal import Event, about
 from vpnd.daemon.overlaps import Overlaps
 from vpnd.daemon.pings import Pings
 from vpnd.daemon.resolver import Resolver
+from vpnd.daemon.runtime import make_runtime_directory
 from vpnd.daemon.service import Service
 from vpnd.daemon.settings import Settings
 from vpnd.daemon.sources import Sources, ask_again
@@ -113,10 +115,7 @@ class Instance:
 
         Raises HostError or PlaneError; what was made of the link stays for the next try.
         """
-        try:
-            self.settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-        except OSError as error:
-            raise HostError(f"make {self.settings.runtime_dir}", error.strerror or str(error)) from error
+        make_runtime_directory(self.settings.runtime_dir)
         plane = planes.connect(self.settings)
         try:
             self.driver = Driver(
@@ -203,7 +202,8 @@ class Instance:
             epoch=_epoch_of(plane),
         )
         if device.is_clock_behind:
-            _log.warning("the clock is behind the last handshake's timestamp; going on from that one")
+            what = "the clock is behind the last handshake's timestamp; going on from that one"
+            _log.warning(what, extra=about(Event.CLOCK_BEHIND))
         return device
 
     def configure_device(self) -> None:
@@ -232,7 +232,8 @@ class Instance:
         self.plane_started_at = plane.hello.started_at
         await self.fit_padding()
         held = len(inventory.sessions)
-        _log.info("plane %s, %d sessions taken over", plane.hello.aead, held)
+        what = "plane %s, %d sessions taken over"
+        _log.info(what, plane.hello.aead, held, extra=about(Event.PLANE_TAKEN))
 
     def note_plane(self, plane: PlaneClient) -> None:
         """Looks up what the plane's sockets are bound to, and which offloads run, after a change of them."""
@@ -290,8 +291,9 @@ class Instance:
         async with self.shaping:
             # No turn of the loop between the two: nobody shall see the link missing.
             made = self.host.make_way(plan, is_held=planes.holds_link(inventory, plan.link))
+            self._log_warnings()
             for change in made:
-                _log.info("%s", change)
+                _log.info("%s", change, extra=about(Event.LINK_REMADE))
             planes.give_link(
                 plane, replace(inventory, link_works=inventory.link_works and not made), plan.link
             )
@@ -310,8 +312,11 @@ class Instance:
         """
         for change in await asyncio.to_thread(self.host.apply, plan):
             _log.debug("%s", change)
+        self._log_warnings()
+
+    def _log_warnings(self) -> None:
         for warning in self.host.warnings:
-            _log.warning("%s", warning)
+            _log.warning("%s", warning, extra=about(Event.MACHINE_ODD))
 
     def _watch_network(self) -> None:
         self._monitor = Monitor()
@@ -351,7 +356,7 @@ class Instance:
             try:
                 await self._shape_as_configured()
             except HostError as error:
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
 
     async def fit_padding(self) -> None:
         """Has packets padded up to the link's MTU, or to a smaller one that a route into the link has."""
@@ -364,7 +369,7 @@ class Instance:
             try:
                 planes.give_link(plane, plane.inventory(), link, padding_mtu=least)
             except (HostError, PlaneError) as error:
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
 
     def _may_pad(self) -> bool:
         if self.config.local.padding != "none":
@@ -379,7 +384,7 @@ class Instance:
         if part in self.failures:
             self._heal_again.add(part)
         else:
-            _log.warning("%s; bringing it back", what)
+            _log.warning("%s; bringing it back", what, extra=about(Event.PART_LOST))
             self.failures[part] = what
             self.spawn(self._revive(part, revive))
 
@@ -392,7 +397,7 @@ class Instance:
                 await revive()
             except (HostError, PlaneError) as error:
                 if str(error) != self.failures[part]:
-                    _log.warning("%s", error)
+                    _log.warning("%s", error, extra=about(Event.PART_WAITS))
                 self.failures[part] = str(error)
             else:
                 if part not in self._heal_again:
@@ -400,7 +405,7 @@ class Instance:
                 self._heal_again.discard(part)
                 tries = 0
         del self.failures[part]
-        _log.info("the %s is back", part)
+        _log.info("the %s is back", part, extra=about(Event.PART_BACK))
 
     # -- peers --
 
@@ -428,6 +433,15 @@ class Instance:
             self._look_elsewhere()
             if self.state.is_due(boottime()):
                 self.store()
+                await self._write_record()
+
+    async def _write_record(self) -> None:
+        if self.host.has_unwritten and not self.shaping.locked():
+            async with self.shaping:
+                is_written = await asyncio.to_thread(self.host.write_record)
+            if is_written:
+                what = "the record of the machine can be written again"
+                _log.info(what, extra=about(Event.STATE_WRITABLE))
 
     def _look_elsewhere(self) -> None:
         """Goes back to what the configuration says of peers that do not answer where they were last."""

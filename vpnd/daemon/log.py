@@ -1,6 +1,7 @@
 """Where log lines go: to the journal with fields when systemd reads our stderr, else to stderr as text.
 
-Owns the format. A line about a peer carries the field VPND_PEER; every line carries VPND_INSTANCE.
+Owns the format. Every line carries VPND_INSTANCE; one about a peer carries VPND_PEER, and one that
+tells of an event its MESSAGE_ID (journal.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 import os
 import sys
 
-from systemd.journal import JournalHandler
+from systemd import journal
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -18,7 +19,9 @@ def start_logging(instance: str, level: str) -> None:
     """Sets the process's log up; call once, before the first line."""
     handler: logging.Handler
     if _stderr_is_journal():
-        handler = JournalHandler(SYSLOG_IDENTIFIER="vpnd", VPND_INSTANCE=instance)
+        handler = journal.JournalHandler(
+            sender_function=_send, SYSLOG_IDENTIFIER="vpnd", VPND_INSTANCE=instance
+        )
         handler.setFormatter(_PeerFormatter("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
@@ -39,6 +42,11 @@ class _PeerFormatter(logging.Formatter):
         if peer is not None:
             record.message = f"{peer}: {record.message}"
         return super().formatMessage(record)
+
+
+def _send(message: str, /, **fields: object) -> None:
+    # The handler adds the record's own attributes, whose names are none that the journal takes.
+    journal.send(message, **{name: value for name, value in fields.items() if name.isupper()})
 
 
 def _stderr_is_journal() -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import re
 import signal
 import sys
@@ -23,6 +24,7 @@ from vpnd.config import load, read_secrets
 from vpnd.daemon import log, settings, status
 from vpnd.daemon.clock import wall_clock_ns
 from vpnd.daemon.instance import Instance
+from vpnd.daemon.journal import Event, about
 from vpnd.daemon.process import harden
 from vpnd.daemon.server import ControlServer
 from vpnd.daemon.service import Service
@@ -69,10 +71,13 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
         return asyncio.run(_serve(instance))
     except ConfigError as error:
         for mistake in error.mistakes:
-            _log.error("%s", mistake)
+            _log.error("%s", mistake, extra=about(Event.MISTAKE))
         return EXIT_CONFIG
-    except (HostError, PlaneError) as error:
-        _log.error("%s", error)
+    except HostError as error:
+        _log.error("%s", error, extra=about(Event.REFUSED_BY_MACHINE))
+        return EXIT_FAILED
+    except PlaneError as error:
+        _log.error("%s", error, extra=about(Event.REFUSED_BY_PLANE))
         return EXIT_FAILED
     finally:
         gc.enable()
@@ -87,10 +92,11 @@ async def _serve(instance: Instance) -> int:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in SCARCE:
             # asyncio tries again by itself in a second.
-            _log.warning("%s: %s", context["message"], error.strerror)
+            _log.warning("%s: %s", context["message"], error.strerror, extra=about(Event.SCARCE))
             return
-        _log.error("%s", context["message"], exc_info=error if isinstance(error, BaseException) else None)
-        died.append(error if isinstance(error, BaseException) else RuntimeError(context["message"]))
+        cause = error if isinstance(error, BaseException) else None
+        _log.error("%s", context["message"], exc_info=cause, extra=about(Event.FAULT))
+        died.append(cause or RuntimeError(context["message"]))
         leave.set()
 
     loop.set_exception_handler(unexpected)
@@ -103,9 +109,9 @@ async def _serve(instance: Instance) -> int:
         try:
             await server.start()
         except OSError as error:
-            raise HostError(f"listen on {instance.settings.control_socket}", error.strerror or "") from error
+            raise HostError(*_no_listening(instance.settings, error)) from error
         instance.service.ready()
-        _log.info("ready: %s", status.line(instance))
+        _log.info("ready: %s", status.line(instance), extra=about(Event.READY))
         beat = loop.create_task(_beat(instance))
         await leave.wait()
         beat.cancel()
@@ -116,6 +122,17 @@ async def _serve(instance: Instance) -> int:
         await server.close()
         await instance.stop()
     return EXIT_FAILED if died else 0
+
+
+def _no_listening(chosen: Settings, error: OSError) -> tuple[str, str]:
+    step = f"listen on {chosen.control_socket}"
+    match error.errno:
+        case errno.EISDIR:
+            return step, "a folder stands in its place; move that away"
+        case errno.ENOSPC:
+            return step, f"{error.strerror}; free some on the file system of {chosen.runtime_dir}"
+        case _:
+            return step, f"{error.strerror}; user {os.geteuid()} must be able to write in that folder"
 
 
 def _keep_what_lives() -> None:
@@ -136,7 +153,7 @@ async def _beat(instance: Instance) -> None:
 
 def _teardown(chosen: Settings) -> int:
     for change in Host(chosen.state_dir).remove(chosen.instance):
-        _log.info("%s: %s", change.step, change.detail)
+        _log.info("%s: %s", change.step, change.detail, extra=about(Event.REMOVED))
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vpnd.config import Config
 from vpnd.daemon import transports, wanted
+from vpnd.daemon.journal import Event, about
 from vpnd.daemon.settings import Settings
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
@@ -37,7 +38,7 @@ def connect(settings: Settings) -> PlaneClient:
         except PlaneError as error:
             if error.code != "gone":
                 raise
-            _log.warning("%s; starting a plane of our own", error.text)
+            _log.warning("%s; starting a plane of our own", error.text, extra=about(Event.PLANE_ABSENT))
     return PlaneClient.spawn(find_program())
 
 
@@ -91,7 +92,11 @@ def give_sockets(
         plane.set_sockets([each.fileno() for each in sockets], workers=workers)
     finally:
         transports.close_sockets(sockets)
-    note.write_text(f"{fwmark}\n", encoding="ascii")
+    try:
+        note.write_text(f"{fwmark}\n", encoding="ascii")
+    except OSError as error:
+        what = "%s cannot be written (%s); the next start opens the UDP sockets anew"
+        _log.warning(what, note, error.strerror, extra=about(Event.STATE_UNWRITABLE))
 
 
 def _open_beside(

@@ -14,6 +14,7 @@ from vpnd.config import Config, PeerConfig, Secrets, load, read_secrets
 from vpnd.control import ReloadChange, ReloadReport
 from vpnd.daemon import planes, wanted
 from vpnd.daemon.instance import Instance
+from vpnd.daemon.journal import Event, about
 from vpnd.errors import ConfigError, ControlError, HostError, PlaneError
 from vpnd.keys import PublicKey, Secret
 
@@ -32,6 +33,9 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
         config = await asyncio.to_thread(load, settings.instance, settings.config_file)
         secrets = await asyncio.to_thread(read_secrets, config, settings.credentials)
     except ConfigError as error:
+        if not dry_run:
+            for mistake in error.mistakes:
+                _log.warning("reload: %s", mistake, extra=about(Event.RELOAD_REFUSED))
         raise ControlError("config", str(error)) from None
     changes = tuple(_changes(instance, config, secrets)) + await _host_changes(instance, config, secrets)
     # After a way back that was barred, the machine may differ from what we believe it to be.
@@ -44,11 +48,13 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
         await _apply(instance, config, secrets)
         instance.failures.pop("reload", None)
     except (HostError, PlaneError) as error:
+        what = f"{error}; the configuration before stays in force"
+        _log.warning("reload: %s", what, extra=about(Event.RELOAD_REFUSED))
         await _put_back(instance, *before)
-        raise ControlError("refused", f"{error}; the configuration before stays in force") from error
+        raise ControlError("refused", what) from error
     finally:
         instance.service.ready()
-    _log.info("reloaded: %d changes", len(changes))
+    _log.info("reloaded: %d changes", len(changes), extra=about(Event.RELOADED))
     return ReloadReport(dry_run, changes)
 
 
@@ -86,7 +92,7 @@ async def _put_back(instance: Instance, config: Config, secrets: Secrets) -> Non
         await _apply(instance, config, secrets)
     except (HostError, PlaneError) as error:
         instance.failures["reload"] = f"the configuration before could not be put back: {error}"
-        _log.error("%s", instance.failures["reload"])
+        _log.error("%s", instance.failures["reload"], extra=about(Event.RELOAD_STUCK))
     else:
         instance.failures.pop("reload", None)
 

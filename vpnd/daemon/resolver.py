@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
+from vpnd.daemon.journal import Event, about
 from vpnd.endpoint import Endpoint, EndpointName
 
 _log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Resolver:
                     self._failed(peer, resolution, error)
                     await _wait(resolution)
             if resolution.error is not None:
-                _log.info("%s resolves again", resolution.name.host, extra={"VPND_PEER": peer})
+                _log.info("%s resolves again", resolution.name.host, extra=about(Event.NAME_RESOLVES, peer))
             resolution.failures, resolution.error = 0, None
             # The same set in another order is no news: go on to the next address of it.
             known = set(addresses) == set(resolution.addresses)
@@ -116,7 +117,8 @@ class Resolver:
         reason = _REASONS.get(error.errno or 0) if isinstance(error, socket.gaierror) else None
         resolution.error = reason or f"does not resolve ({error.strerror or error})"
         if resolution.failures == 1:
-            _log.warning("%s %s", resolution.name.host, resolution.error, extra={"VPND_PEER": peer})
+            fields = about(Event.NAME_UNRESOLVED, peer)
+            _log.warning("%s %s", resolution.name.host, resolution.error, extra=fields)
 
     @staticmethod
     def _cancel(resolution: Resolution) -> None:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from vpnd.control import REQUEST_LIMIT, Request, decode_request, encode_error, encode_reply
+from vpnd.daemon.journal import Event, about
 from vpnd.errors import ControlError
 
 _log = logging.getLogger(__name__)
@@ -48,10 +49,18 @@ class ControlServer:
             listener.bind(str(self._path))
         finally:
             os.umask(previous)
-        with contextlib.suppress(KeyError, PermissionError):
-            os.chown(self._path, -1, grp.getgrnam(ADMIN_GROUP).gr_gid)
-            self._path.chmod(0o660)
+        self._open_to_admins()
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)
+
+    def _open_to_admins(self) -> None:
+        with contextlib.suppress(KeyError):  # no such group, so nobody is shut out
+            group = grp.getgrnam(ADMIN_GROUP).gr_gid
+            try:
+                os.chown(self._path, -1, group)
+                self._path.chmod(0o660)
+            except PermissionError:
+                what = "%s is closed to %s: vpnd's own user is not in that group"
+                _log.warning(what, self._path, ADMIN_GROUP, extra=about(Event.ADMINS_SHUT_OUT))
 
     async def close(self) -> None:
         if self._server is None:
@@ -110,5 +119,5 @@ def _check_caller(connection: socket.socket) -> None:
     else:
         if admins.gr_gid == gid or admins.gr_gid in os.getgrouplist(user, gid):
             return
-    _log.warning("uid %d was turned away from the control socket", uid)
+    _log.warning("uid %d was turned away from the control socket", uid, extra=about(Event.TURNED_AWAY))
     raise ControlError("not-permitted", f"only root and members of {ADMIN_GROUP} may control vpnd")

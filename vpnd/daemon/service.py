@@ -11,6 +11,8 @@ import time
 
 from systemd import daemon
 
+from vpnd.daemon.journal import Event, about
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,8 @@ class Service:
         except OSError as error:
             # No reason to end: a manager that minds tells so by its watchdog.
             if not self._is_deaf:
-                _log.warning("the service manager does not hear: %s", error.strerror)
+                what = "the service manager does not hear"
+                _log.warning("%s: %s", what, error.strerror, extra=about(Event.MANAGER_DEAF))
             self._is_deaf = True
         else:
             self._is_deaf = False

@@ -7,11 +7,13 @@ one costs a warning, never the start. Nothing secret is in them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from vpnd.daemon.journal import Event, about
 from vpnd.endpoint import Endpoint, parse_endpoint
 from vpnd.keys import PublicKey
 
@@ -24,7 +26,7 @@ _FILE_LIMIT = 16 * 2**20  # bytes read back at most
 
 class StateDirectory:
     """The files of one instance. Every write replaces a file whole; a write that the disk refuses is
-    logged once until one succeeds again.
+    logged once, and tried again whenever one is due until it succeeds.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,7 +47,8 @@ class StateDirectory:
         if text is None:
             return 0
         if not (text.strip().isascii() and text.strip().isdigit() and len(text) < 24):
-            _log.warning("%s holds no timestamp and is started anew", self._timestamp_file)
+            what = "%s holds no timestamp and is started anew"
+            _log.warning(what, self._timestamp_file, extra=about(Event.STATE_SPOILT))
             return 0
         self._written_timestamp_ns = int(text)
         return self._written_timestamp_ns
@@ -62,7 +65,8 @@ class StateDirectory:
                 if isinstance(endpoint, Endpoint):
                     endpoints[PublicKey.from_base64(key)] = endpoint
         except (ValueError, TypeError, AttributeError, RecursionError):
-            _log.warning("%s is no endpoint cache and is started anew", self._endpoints_file)
+            what = "%s is no endpoint cache and is started anew"
+            _log.warning(what, self._endpoints_file, extra=about(Event.STATE_SPOILT))
             return {}
         return endpoints
 
@@ -115,7 +119,8 @@ class StateDirectory:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _log.warning("%s cannot be read (%s); going on without it", file, error.strerror)
+            what = "%s cannot be read (%s); going on without it"
+            _log.warning(what, file, error.strerror, extra=about(Event.STATE_SPOILT))
             return None
 
     def _write(self, file: Path, text: str) -> bool:
@@ -125,9 +130,14 @@ class StateDirectory:
             draft.write_text(text, encoding="ascii")
             draft.replace(file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink()  # half a file would keep a full disk full
             if not self._refused:
-                _log.warning("%s cannot be written (%s); going on without it", file, error.strerror)
+                what = "%s cannot be written (%s); going on without it, and trying again"
+                _log.warning(what, file, error.strerror, extra=about(Event.STATE_UNWRITABLE))
             self._refused = True
             return False
+        if self._refused:
+            _log.info("%s can be written again", file, extra=about(Event.STATE_WRITABLE))
         self._refused = False
         return True

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
+from vpnd.daemon.journal import Event, about
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError
 
@@ -50,7 +51,8 @@ def open_sockets(
                 sockets += _open_group(endpoint, fwmark, workers, shares=shares)
             except OSError as error:
                 if not listen and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                    _log.info("no socket for %s: %s", endpoint, error.strerror)
+                    why = error.strerror
+                    _log.info("no socket for %s: %s", endpoint, why, extra=about(Event.NO_SOCKET))
                     continue
                 raise HostError(f"bind udp {endpoint}", _remedy(error)) from error
     except HostError:
