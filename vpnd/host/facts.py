@@ -10,13 +10,12 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from vpnd.endpoint import Endpoint
 from vpnd.host.link import observe_addresses, observe_link
 from vpnd.host.netlink import Netlink, attribute
 from vpnd.host.plan import Interface, RoutePlan
 from vpnd.host.routes import RTM_GETROUTE, RTN_LOCAL, RTN_UNICAST, observe_routes
+from vpnd.host.rtnl import rtmsg
 from vpnd.host.sysctl import Sysctls
 
 _SO_MARK = 36  # asm-generic/socket.h; Python has no name for it

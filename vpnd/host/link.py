@@ -13,12 +13,10 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
 from vpnd.errors import HostError
 from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute
 from vpnd.host.plan import Change, Interface, LinkPlan
+from vpnd.host.rtnl import ifaddrmsg, ifinfmsg
 
 # linux/rtnetlink.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
 from vpnd.host.link import (
     IFF_LOWER_UP,
     IFF_UP,
@@ -28,6 +25,7 @@ from vpnd.host.link import (
 from vpnd.host.netlink import Frame, Netlink, split_frames
 from vpnd.host.plan import ROUTE_PROTOCOL, Interface
 from vpnd.host.routes import RTM_NEWROUTE, RTN_UNICAST
+from vpnd.host.rtnl import ifaddrmsg, ifinfmsg
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400

@@ -14,12 +14,11 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from typing import Any
 
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from vpnd.errors import HostError
 from vpnd.host.link import Step
 from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink
 from vpnd.host.plan import ROUTE_PROTOCOL, Change, Network, RoutePlan
+from vpnd.host.rtnl import rtmsg
 
 # linux/rtnetlink.h
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
