@@ -172,6 +172,20 @@ def test_sockets_are_left_alone_where_they_serve(plane: Any, tmp_path: Path) -> 
     assert plane.workers == [2, 2, 1]
 
 
+def test_a_note_that_cannot_be_written_costs_a_warning_and_new_sockets_next_time(
+    plane: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """[I12] Of the mark, which cannot be read back from the plane."""
+    local = f'listen = ["127.0.0.1:{free_port()}"]'
+    note = settings(tmp_path).runtime_dir / "fwmark"
+    note.mkdir(parents=True)
+    give(plane, tmp_path, local)
+    give(plane, tmp_path, local)
+    assert plane.workers == [1, 1]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert f"{note} cannot be written (Is a directory)" in caplog.text
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_an_ephemeral_port_stays_when_the_sockets_change(plane: Any, tmp_path: Path, workers: int) -> None:
     """[I6] Peers know us by it, and it is never free in between."""

@@ -222,14 +222,17 @@ def test_the_same_files_change_nothing_and_nobody_hears_of_it(site: Site) -> Non
     assert site.instance.shaped == []
 
 
-def test_a_mistake_in_the_files_changes_nothing(site: Site) -> None:
-    """[I6] All mistakes are in the answer."""
+def test_a_mistake_in_the_files_changes_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """[I6] All mistakes are in the answer, and in the log, each with its line."""
     site.write(interface="mtu = 99", local='color = "blue"')
     before = site.instance.config
     with pytest.raises(ControlError) as caught:
         site.instance.reload()
     assert caught.value.code == "config"
     assert len(caught.value.text.splitlines()) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        f"reload: {mistake}" for mistake in caught.value.text.splitlines()
+    ]
     assert site.instance.config is before
     assert site.instance.events == []
 
@@ -388,7 +391,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("step", REFUSALS)
-def test_a_refused_step_puts_everything_back(site: Site, step: str) -> None:
+def test_a_refused_step_puts_everything_back(site: Site, step: str, caplog: pytest.LogCaptureFixture) -> None:
     """[I9] The answer says why, the configuration before is in force, and READY follows RELOADING."""
     instance = site.instance
     before = (instance.config, instance.secrets)
@@ -399,6 +402,7 @@ def test_a_refused_step_puts_everything_back(site: Site, step: str) -> None:
     assert caught.value.code == "refused"
     assert str(REFUSALS[step]) in caught.value.text
     assert "stays in force" in caught.value.text
+    assert [record.getMessage() for record in caplog.records] == [f"reload: {caught.value.text}"]
     assert (instance.config, instance.secrets) == before
     assert instance.shaped[-1].link.mtu == before[0].interface.mtu
     if instance.listens:

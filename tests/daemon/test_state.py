@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -190,3 +192,40 @@ def test_a_disk_that_refuses_is_told_once_until_it_takes_again(
     blocked.write_text("again")
     state.store(2000, {}, 2000.0)
     assert len(warnings(caplog)) == 2
+
+
+def test_a_disk_that_takes_again_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """[I12]"""
+    caplog.set_level("INFO")
+    blocked = tmp_path / "lib"
+    blocked.write_text("a file")
+    state = StateDirectory(blocked)
+    state.store(1, {}, 0.0)
+    state.store(1, {ONE: HERE}, 30.0)
+    blocked.unlink()
+    (blocked / "endpoints.json.new").mkdir(parents=True)
+    state.store(2, {ONE: HERE}, 60.0)
+    assert (blocked / "last-timestamp").read_text() == "2\n"
+    state.store(3, {ONE: THERE}, 90.0)
+    assert len(warnings(caplog)) == 1
+    (blocked / "endpoints.json.new").rmdir()
+    state.store(4, {ONE: THERE}, 120.0)
+    state.store(5, {ONE: HERE}, 150.0)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert told == [f"{blocked} can be written again"]
+
+
+def test_a_full_disk_keeps_the_file_before_and_no_half_of_the_new_one(folder: Path) -> None:
+    """[I12] A limit on the size of files stands for the disk: the kernel cuts the write the same way."""
+    state = StateDirectory(folder)
+    state.store(123, {ONE: HERE}, 0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        state.store(124, {TWO: THERE}, 100.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert StateDirectory(folder).load_endpoints() == {ONE: HERE}
+    assert not list(folder.glob("*.new"))

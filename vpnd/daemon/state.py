@@ -39,7 +39,7 @@ class StateDirectory:
         self._written_previous_keys: dict[PublicKey, float] = {}
         self._timestamp_due = 0.0
         self._endpoints_due = 0.0
-        self._refused = False
+        self._refused: set[Path] = set()  # files that the disk would not take last time
 
     def load_timestamp_ns(self) -> int:
         """Tells the last handshake timestamp used, in ns since 1970; 0 when none is known."""
@@ -135,9 +135,11 @@ class StateDirectory:
             if not self._refused:
                 what = "%s cannot be written (%s); going on without it, and trying again"
                 _log.warning(what, file, error.strerror, extra=about(Event.STATE_UNWRITABLE))
-            self._refused = True
+            self._refused.add(file)
             return False
-        if self._refused:
-            _log.info("%s can be written again", file, extra=about(Event.STATE_WRITABLE))
-        self._refused = False
+        if file in self._refused:
+            self._refused.discard(file)
+            if not self._refused:  # on a disk that is nearly full one file may fit and the other not
+                what = "%s can be written again"
+                _log.info(what, self._directory, extra=about(Event.STATE_WRITABLE))
         return True
