@@ -113,6 +113,24 @@ def test_no_program_for_the_plane() -> None:
 
 
 @in_namespace
+def test_a_plane_that_ends_at_once() -> None:
+    with lone() as instance:
+        program = instance.programs / "bin/vpnd-plane"
+        sh(f"mount --bind /bin/false {program}")
+        try:
+            refused(instance, MACHINE, f"{program} ended at its start with status 1")
+        finally:
+            sh(f"umount {program}")
+
+
+@in_namespace
+def test_a_runtime_directory_with_too_long_a_name() -> None:
+    with lone() as instance:
+        instance.run = instance.run / ("x" * 120)
+        refused(instance, MACHINE, f"listen on {instance.run}/control.sock", "shorter --runtime-dir")
+
+
+@in_namespace
 def test_a_folder_in_place_of_the_control_socket() -> None:
     with lone() as instance:
         (instance.run / "control.sock").mkdir()

@@ -131,6 +131,8 @@ def _no_listening(chosen: Settings, error: OSError) -> tuple[str, str]:
             return step, "a folder stands in its place; move that away"
         case errno.ENOSPC:
             return step, f"{error.strerror}; free some on the file system of {chosen.runtime_dir}"
+        case None:  # Python's own refusal: the path is longer than the kernel takes
+            return step, f"{error}; choose a shorter --runtime-dir"
         case _:
             return step, f"{error.strerror}; user {os.geteuid()} must be able to write in that folder"
 

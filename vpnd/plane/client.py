@@ -90,6 +90,13 @@ class PlaneClient:
         child, connection = start_child(program, arguments)
         try:
             client = cls(connection, timeout_s=timeout_s)
+        except PlaneError as error:
+            child.kill()
+            status = child.wait()
+            if error.code != "gone":
+                raise
+            what = f"{program} ended at its start with status {status}; its own lines say why"
+            raise PlaneError("gone", what) from error
         except BaseException:
             child.kill()
             child.wait()
