@@ -386,7 +386,7 @@ class Driver:
                     self._take(event)
         except PlaneError as error:
             if error.code != "gone":  # which is an event of its own
-                _log.warning("the plane took no requests: %s", error)
+                _log.warning("the plane took no requests: %s", error, extra=about(Event.PLANE_ODD))
         spent.note()
         if self.plane is None:
             return
