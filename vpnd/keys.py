@@ -166,10 +166,11 @@ def read_key_file(path: Path, *, guarded: bool = False) -> Secret:
         ) from None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise KeyFileError(f"{path}: not a regular file")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"{path}: not a regular file")
         mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077 and not guarded:
             raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; run chmod 600 {path}")
