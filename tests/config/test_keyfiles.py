@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import secrets as random
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -200,3 +204,67 @@ def test_no_mistake_repeats_a_secret(site: Site, keys: Path) -> None:
         read_secrets(config_of(site), None)
     for number in (1, 2, 3):
         assert base64.b64encode(bytes([number] * 30)).decode() not in str(raised.value)
+
+
+def test_a_file_of_a_folder_that_was_handed_over_is_read(site: Site, keys: Path, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    put(credentials / "keys_berlin.psk", b"\x09" * 32, 0o440)
+    secrets = read_secrets(config_of(site), credentials)
+    assert secrets.preshared_keys["berlin"].expose() == b"\x09" * 32
+
+
+def test_the_words_for_a_missing_key_are_no_credential(site: Site, keys: Path, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "site.key").write_bytes(b"missing")
+    secrets = read_secrets(config_of(site), credentials)
+    assert secrets.identity.private.expose() == PRIVATE
+
+
+def test_a_missing_key_is_told_as_such_by_a_service_too(site: Site, keys: Path, tmp_path: Path) -> None:
+    (tmp_path / "credentials").mkdir()
+    (keys / "site.key").unlink()
+    with pytest.raises(ConfigError, match=r"site\.key: no such file"):
+        read_secrets(config_of(site), tmp_path / "credentials")
+
+
+@pytest.mark.parametrize("name", ["folder", "broken link"])
+def test_a_credential_that_is_no_file_is_a_mistake(site: Site, keys: Path, tmp_path: Path, name: str) -> None:
+    credential = tmp_path / "credentials" / "site.key"
+    credential.parent.mkdir()
+    if name == "folder":
+        credential.mkdir()
+    else:
+        credential.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"credentials/site\.key: "):
+        read_secrets(config_of(site), credential.parent)
+
+
+def test_a_key_that_a_service_may_not_read_is_told_with_where_it_belongs(
+    site: Site, keys: Path, tmp_path: Path
+) -> None:
+    config = config_of(site)
+    (tmp_path / "credentials").mkdir()
+    keys.chmod(0o700)
+    with as_nobody(tmp_path), pytest.raises(ConfigError) as raised:
+        read_secrets(config, tmp_path / "credentials")
+    assert f"{keys}/site.key: not handed over to this service" in str(raised.value)
+    assert "/etc/vpnd/keys/site.key and the files in /etc/vpnd/keys/site/" in str(raised.value)
+
+
+@contextlib.contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Reads as a user without rights, to whom the folders above `folder` are open."""
+    if os.geteuid() != 0:
+        pytest.skip("root reads everything, and only root can become somebody else")
+    closed = [each for each in folder.parents if not each.stat().st_mode & 0o001]
+    modes = {each: stat.S_IMODE(each.stat().st_mode) for each in (*closed, folder)}
+    for each, mode in modes.items():
+        each.chmod(mode | 0o011)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for each, mode in modes.items():
+            each.chmod(mode)

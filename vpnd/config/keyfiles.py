@@ -16,6 +16,16 @@ from vpnd.config.values import Config
 from vpnd.errors import ConfigError, KeyFileError
 from vpnd.keys import Identity, PublicKey, Secret, read_key_file
 
+# SetCredential= of vpnd@.service: the service starts without its key, so that we can say which it is.
+_NOT_THERE = b"missing"
+
+# Why a service cannot read what it was told to: keys are root's.
+_NOT_OURS = (
+    "{path}: not handed over to this service, which may not read it itself. systemd hands over "
+    "/etc/vpnd/keys/{instance}.key and the files in /etc/vpnd/keys/{instance}/ as they are at its start; "
+    "vpnctl key gen makes a private key, vpnctl key psk a shared one"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
@@ -31,11 +41,12 @@ class Secrets:
 
 
 def read_secrets(config: Config, credentials: Path | None) -> Secrets:
-    """Reads every key file of the configuration; of two with the same name the credential wins.
+    """Reads every key file of the configuration; of a file and its credential the credential wins.
 
-    `credentials` is the folder systemd hands over in $CREDENTIALS_DIRECTORY. Raises ConfigError
-    with all bad key files at once, each at the key that names it, and with every key of a peer
-    that turns out to be ours.
+    `credentials` is the folder systemd hands over in $CREDENTIALS_DIRECTORY; the credential of
+    keys/site.key is site.key, that of keys/site/berlin.psk may be site_berlin.psk, as systemd names
+    the files of a folder that it hands over whole. Raises ConfigError with all bad key files at
+    once, each at the key that names it, and with every key of a peer that turns out to be ours.
     """
     reading = Reading()
     for file in config.files:
@@ -88,14 +99,32 @@ def _read_identity(
 
 
 def _read(reading: Reading, config: Config, key: str, path: Path, credentials: Path | None) -> Secret | None:
-    lacks_credential = credentials is not None and not os.path.lexists(credentials / path.name)
     try:
-        if credentials is not None and not lacks_credential:
-            return read_key_file(credentials / path.name, guarded=True)
+        for name in (path.name, f"{path.parent.name}_{path.name}"):
+            if credentials is not None and _was_handed_over(credentials / name):
+                return read_key_file(credentials / name, guarded=True)
         return read_key_file(path)
     except KeyFileError as error:
-        text = str(error)
-        if lacks_credential:
-            text += f"; nor is there a credential: LoadCredential={path.name}:{path}"
+        is_hidden = credentials is not None and _is_hidden(path)
+        text = _NOT_OURS.format(path=path, instance=config.instance) if is_hidden else str(error)
         reading.mistake(config.place_of(key), text)
         return None
+
+
+def _was_handed_over(credential: Path) -> bool:
+    """Tells a key from nothing, and from what the unit hands over in place of a file that was missing."""
+    if not credential.is_file():
+        return os.path.lexists(credential)
+    with credential.open("rb", buffering=0) as file:
+        return file.read(len(_NOT_THERE) + 1) != _NOT_THERE
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether the file, or just whether there is one, is hidden from us."""
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
