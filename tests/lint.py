@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-PYTHON_SOURCES = ("vpnd", "tests", "benchmarks", "run")
+PYTHON_SOURCES = ("vpnd", "tests", "benchmarks", "docs", "run")
 
 
 def main() -> int:
