@@ -47,6 +47,7 @@ PARTS = (
     Part("unit", ("tests/test_*.py", *(f"tests/{room}" for room in UNIT)), with_coverage=True),
     Part("plane", ("tests/plane",)),
     Part("host", ("tests/host",)),
+    Part("packaging", ("tests/packaging",)),
     Part("lab", ("tests/lab",)),
     Part("plane-asan", ("tests/plane", *NOT_SANITIZED), sanitizer="address"),
     Part(

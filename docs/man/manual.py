@@ -139,7 +139,7 @@ def _text(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _inline(text: str) -> str:
-    """Code and strong words in bold, others in italics; of a link its words, or the page made of its document."""
+    """Code and strong words in bold, stressed ones in italics; of a link its words or the page it means."""
     text = re.sub(r"\[([^]]+)\]\(([^)#]+)?(?:#[^)]*)?\)", _link, text)
     parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*|(?<![*\w])\*[^* ][^*]*\*(?![*\w]))", text)
     return "".join(
