@@ -23,6 +23,7 @@ PROGRAMS = {
 NAMES = sorted(
     path.name for path in UNITS.glob("vpnd*.*") if path.suffix in (".service", ".socket", ".target")
 )
+BOOT = "[Unit]\nRequires=sysinit.target sockets.target basic.target vpnd.target vpnd@site.service\n"
 HARDENED = ("vpnd@.service", "vpnd-plane@.service")
 # What guards a unit; the rest says what it does.
 GUARDS = re.compile(
@@ -70,6 +71,18 @@ def exposure(units: Path, name: str) -> float:
 def test_systemd_finds_nothing_to_say_about_a_unit(units: Path, name: str) -> None:
     instance = name.replace("@.", "@site.")
     assert analyze(units, "verify", "--man=no", instance) == ""
+
+
+def test_a_machine_that_boots_with_an_instance_finds_no_ordering_cycle(units: Path) -> None:
+    (units / "boot.target").write_text(BOOT)
+    assert "cycle" not in analyze(units, "verify", "--man=no", "boot.target")
+
+
+def test_an_ordering_cycle_would_be_seen(units: Path) -> None:
+    (units / "boot.target").write_text(BOOT)
+    with (units / "vpnd-plane@.socket").open("a") as file:
+        file.write("[Unit]\nBefore=sockets.target\n")
+    assert "cycle" in analyze(units, "verify", "--man=no", "boot.target")
 
 
 def test_systemd_would_say_what_it_does_not_know(units: Path) -> None:
