@@ -92,12 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(str(error).splitlines()[0], file=sys.stderr)
         return 1
     folder = folder_of(options.release)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for former in folder.iterdir():
+        if former.is_file():
+            former.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    (debs,) = ([name for name in files if name.endswith(".deb") and "dbgsym" not in name],)
-    print(f"{folder.relative_to(ROOT)}/{debs[0]}: built in {time.monotonic() - began:.0f} s")
+    (package,) = (name for name in files if name.endswith(".deb") and "dbgsym" not in name)
+    print(f"{folder.relative_to(ROOT)}/{package}: built in {time.monotonic() - began:.0f} s")
     return 0
 
 
