@@ -30,6 +30,11 @@ _ENVIRONMENT = {
 # Makes the root of its two layers, with the few devices a build takes; then the command.
 _ENTER = """
 set -e
+# Nothing that is mounted here may be seen outside; in a chroot / is no mount that could be told so.
+mount --make-rprivate / 2>/dev/null || {
+    mount --bind "$SCRATCH" "$SCRATCH"
+    mount --make-private "$SCRATCH"
+}
 mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" "$SCRATCH/root"
 cp /etc/resolv.conf "$SCRATCH/root/etc/resolv.conf"
 mount -t proc proc "$SCRATCH/root/proc"
@@ -97,7 +102,7 @@ def run_in(
     The changes stay in `changes`/upper. RootError if it does not end with 0.
     """
     variables = _ENVIRONMENT | dict(environment or {})
-    words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "unchanged"]
     words += [] if has_network else ["--net"]
     words += ["sh", "-c", _ENTER, "sh", *(f"{name}={value}" for name, value in variables.items())]
     words += ["chroot", str(changes / "root"), *command]
@@ -141,5 +146,5 @@ def _run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> 
     )
     if done.returncode != 0:
         print(done.stdout, file=sys.stderr)
-        raise RootError(f"{words[-1]} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        raise RootError(f"{words[0]} ended with {done.returncode}:\n{done.stdout[-4000:]}")
     return done.stdout
