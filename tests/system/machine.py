@@ -1,0 +1,168 @@
+"""Debian machines that boot: systemd as process 1 in a namespace of the lab, on a throw-away root.
+
+Owns booting, commands inside, power-off and the mount of the root. The root is an overlay: what a
+machine does to its disk outlives a reboot and goes with the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab.namespaces import CommandError, Host, eventually
+from tests.packaging.roots import furnished_root, keep_changes, run_in, scratch
+
+# What the package depends on, so that apt finds all of it installed: machines of the lab have no mirror.
+# And what a test needs inside.
+PACKAGES = (
+    "systemd systemd-sysv dbus procps iproute2 nftables iputils-ping iperf3 openssh-server openssh-client"
+    " python3-nacl python3-pyroute2 python3-systemd python3-toml libipsec-mb1 libseccomp2 libsodium23"
+)
+_INSTALL = f"apt-get update -q && apt-get install -y -q --no-install-recommends {PACKAGES} && apt-get clean"
+_BOOT_S, _END_S, _COMMAND_S = 30.0, 15.0, 60.0
+_POWER_OFF = signal.SIGRTMIN + 4
+_ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8")
+
+
+def machine_root(release: str) -> Path:
+    """Gives the cached root that machines of a release boot from, made where it is missing."""
+
+    def furnish(root: Path) -> None:
+        with scratch() as changes:
+            run_in(root, changes, ["sh", "-c", _INSTALL], environment={"DEBIAN_FRONTEND": "noninteractive"})
+            keep_changes(root, changes)
+
+    return furnished_root(release, "machine", _INSTALL, furnish)
+
+
+class Machine:
+    """One Debian machine whose network is that of a host of the lab."""
+
+    def __init__(self, host: Host, release: str) -> None:
+        self.host = host
+        self._folder = Path(tempfile.mkdtemp(prefix=f"vpnd-{host.name}-", dir="/var/tmp"))
+        self.root = self._folder / "root"
+        for name in ("root", "upper", "work"):
+            (self._folder / name).mkdir()
+        layers = f"lowerdir={machine_root(release)},upperdir={self._folder}/upper,workdir={self._folder}/work"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)], check=True)
+        self._container: subprocess.Popen[bytes] | None = None
+        self._first = 0  # process 1, as we see it
+
+    def boot(self) -> None:
+        """Starts systemd and waits until it has started everything."""
+        words = ["systemd-nspawn", "--directory", str(self.root), "--boot", "--register=no", "--keep-unit"]
+        words += [f"--network-namespace-path=/run/netns/{self.host.namespace}", "--capability=CAP_NET_ADMIN"]
+        words += ["--bind=/dev/net/tun", "--console=pipe", f"--hostname={self.host.name}"]
+        with (self.host.folder / "console").open("ab") as console:
+            self._container = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+            )
+        eventually(self._has_booted, within_s=_BOOT_S, what=f"the boot of {self.host.name}")
+
+    def run(
+        self, command: str, *, check: bool = True, timeout_s: float = _COMMAND_S, text: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a shell command as root inside; `text` is its standard input."""
+        words = [*self._inside(), "sh", "-c", command]
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=timeout_s, input=text, check=False
+        )
+        if check and done.returncode != 0:
+            raise CommandError(f"{self.host}# {command}\n[{done.returncode}] {done.stdout}{done.stderr}")
+        return done
+
+    def output(self, command: str, *, timeout_s: float = _COMMAND_S) -> str:
+        return self.run(command, timeout_s=timeout_s).stdout.strip()
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Starts a command inside that ends with the lab; its output is read from the process."""
+        process = subprocess.Popen(
+            [*self._inside(), *shlex.split(command)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.host.lab.processes.append(process)
+        return process
+
+    def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
+        """Writes a file of the machine."""
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode)
+        file.chmod(mode)
+        file.write_text(text)
+
+    def bring(self, file: Path) -> str:
+        """Copies a file to /root of the machine and gives its path there."""
+        shutil.copy(file, self.root / "root" / file.name)
+        return f"/root/{file.name}"
+
+    def pid(self, unit: str) -> int:
+        """The main process of a unit, as the machine numbers it; 0 without one."""
+        return int(self.output(f"systemctl show -P MainPID {unit}"))
+
+    def journal(self, unit: str, options: str = "") -> str:
+        return self.output(f"journalctl --no-pager -o cat -u {unit} {options}")
+
+    def reboot(self) -> None:
+        """Powers off and boots again; the disk stays, /run does not."""
+        self.power_off()
+        self.boot()
+
+    def power_off(self) -> None:
+        """Shuts down as at a press of the power button; what does not end within a while is killed."""
+        if self._container is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._first, _POWER_OFF)
+        try:
+            self._container.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._first, signal.SIGKILL)
+            os.killpg(self._container.pid, signal.SIGKILL)
+            self._container.wait(_END_S)
+        self._container, self._first = None, 0
+
+    def close(self) -> None:
+        """Powers off and forgets the disk."""
+        self.power_off()
+        subprocess.run(["umount", "--lazy", str(self.root)], check=False, capture_output=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _inside(self) -> list[str]:
+        return ["nsenter", "-t", str(self._first), "-m", "-u", "-i", "-n", "-p", "-C", *_ENVIRONMENT]
+
+    def _has_booted(self) -> bool:
+        assert self._container is not None
+        if self._container.poll() is not None:
+            console = (self.host.folder / "console").read_text(errors="replace")
+            raise AssertionError(f"{self.host.name} did not boot: {console[-2000:]}")
+        children = Path(f"/proc/{self._container.pid}/task/{self._container.pid}/children").read_text()
+        if not children.split():
+            return False
+        self._first = int(children.split()[0])
+        state = self.run("systemctl is-system-running", check=False).stdout.strip()
+        return state in {"running", "degraded"}
+
+
+@contextlib.contextmanager
+def booted(*machines: Machine) -> Iterator[None]:
+    """Boots machines, and takes them away at the end whatever happened."""
+    try:
+        for machine in machines:
+            machine.boot()
+        yield
+    finally:
+        for machine in machines:
+            machine.close()

@@ -1,0 +1,54 @@
+"""From a fresh Debian to a tunnel that survives a reboot, and back to a machine without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.lab.namespaces import eventually
+from tests.lab.tools import machine as shape_of
+from tests.system.pair import Pair
+
+
+def test_a_tunnel_from_two_files_that_is_there_again_after_a_reboot(bare_pair: Pair, package: Path) -> None:
+    """apt, key gen, an editor, enable --now: nothing else is done."""
+    sites = (bare_pair.a, bare_pair.b)
+    before = {site.name: shape_of(site.machine.host) for site in sites}
+    for site in sites:
+        site.install(package)
+    bare_pair.introduce()
+    bare_pair.start()
+    assert bare_pair.a.office.pings(bare_pair.a.far_office, count=3)
+    for site in sites:
+        machine = site.machine
+        eventually(
+            lambda: machine.output("systemctl show -P StatusText vpnd@site") == "1 of 1 peers up",  # noqa: B023
+            what="the human line",
+        )
+        users = machine.output("ps -o user= -p $(pgrep -d, vpnd)").split()
+        assert sorted(users) == ["vpnd", "vpnd-plane"]
+    machine = bare_pair.a.machine
+    machine.reboot()
+    bare_pair.b.machine.reboot()
+    for site in sites:
+        if site.machine.run("vpnctl -i site wait --timeout 15", check=False).returncode:
+            print(
+                site.name,
+                site.machine.output(
+                    "journalctl --no-pager -b -u 'vpnd*'; vpnctl -i site why; ip -br a; ip r"
+                ),
+            )
+    assert bare_pair.b.office.pings(bare_pair.b.far_office, count=3)
+
+    for site in sites:
+        site.machine.run("systemctl stop vpnd@site")
+        eventually(
+            lambda: shape_of(site.machine.host) == before[site.name],  # noqa: B023
+            what=f"machine {site.name} as it was",
+        )
+        eventually(
+            lambda: site.machine.output("ls /run/vpnd; pgrep -a vpnd; true") == "",  # noqa: B023
+            what="no process and no socket",
+        )
+        site.machine.run("apt-get purge -y vpnd", timeout_s=120)
+        assert site.machine.output("ls -d /var/lib/vpnd /usr/lib/vpnd 2>/dev/null; true") == ""
+        assert site.machine.output("ls /etc/vpnd/keys") == "site.key"

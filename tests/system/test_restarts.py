@@ -1,0 +1,155 @@
+"""Restarts, crashes and upgrades under traffic between the offices: who notices."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab.namespaces import eventually
+from tests.lab.tools import iperf3
+from tests.system.machine import Machine
+from tests.system.pair import TUNNEL, Pair, Site
+from tests.system.stream import stream
+
+GAP_MS = 50  # without forwarding, at most
+
+
+def restart(machine: Machine) -> None:
+    machine.run("systemctl restart vpnd@site")
+
+
+def kill(machine: Machine) -> None:
+    machine.run(f"kill -KILL {machine.pid('vpnd@site')}")
+
+
+def restart_plane(machine: Machine) -> None:
+    machine.run("systemctl restart vpnd-plane@site")
+
+
+def kill_plane(machine: Machine) -> None:
+    machine.run(f"kill -KILL {machine.pid('vpnd-plane@site')}")
+
+
+def crash_plane(machine: Machine) -> None:
+    machine.run(f"kill -SEGV {machine.pid('vpnd-plane@site')}")
+
+
+def restart_target(machine: Machine) -> None:
+    machine.run("systemctl restart vpnd.target")
+
+
+def handshakes(site: Site) -> int:
+    """How many there were with the one peer since the daemon's start."""
+    status = json.loads(site.machine.output("vpnctl -i site --json status"))
+    return int(status["instances"][0]["peers"][0]["handshakes"])
+
+
+@pytest.fixture
+def young(pair: Pair) -> Pair:
+    """The tunnel with a session so young that no rekey comes of itself."""
+    before = handshakes(pair.b)
+    pair.a.machine.run("vpnctl -i site reconnect b")
+    eventually(lambda: handshakes(pair.b) == before + 1, what="a young session")
+    return pair
+
+
+def settle(site: Site) -> None:
+    """Waits until the daemon is there and has heard of the session."""
+    eventually(
+        lambda: (
+            site.machine.output("systemctl show -P StatusText vpnd@site") == "1 of 1 peers up"
+            and site.machine.run("vpnctl -i site status", check=False).returncode == 0
+        ),
+        what="the daemon's word",
+    )
+
+
+@pytest.mark.parametrize("act", [restart, kill])
+def test_a_restart_of_the_daemon_is_noticed_by_nobody(young: Pair, act: Callable[[Machine], None]) -> None:
+    """Not one datagram is lost at 500 Mbit/s, the packet mover is the same process, the session too."""
+    a, b = young.a, young.b
+    plane, before = a.machine.pid("vpnd-plane@site"), handshakes(b)
+    with stream(a.office, b.office, b.office_address, mbit=500) as seen:
+        time.sleep(0.5)
+        act(a.machine)
+        settle(a)
+    print(f"{act.__name__}: {seen}")
+    assert seen.lost == 0
+    assert a.machine.pid("vpnd-plane@site") == plane
+    assert handshakes(b) == before
+
+
+@pytest.mark.parametrize("act", [restart, kill])
+def test_a_restart_of_the_daemon_costs_tcp_no_retransmission(
+    young: Pair, act: Callable[[Machine], None]
+) -> None:
+    """At a rate that the machine carries with ease: none at all."""
+    a, b = young.a, young.b
+    acting = threading.Timer(1.5, act, (a.machine,))
+    acting.start()
+    end = iperf3(a.office, b.office, b.office_address, seconds=4, options="-b 100M")
+    acting.join()
+    settle(a)
+    sent = end["sum_sent"]
+    assert isinstance(sent, dict)
+    assert sent["retransmits"] == 0
+
+
+@pytest.mark.parametrize("act", [restart_plane, kill_plane, crash_plane, restart_target])
+def test_a_restart_of_the_packet_mover_costs_milliseconds_and_no_packet(
+    young: Pair, act: Callable[[Machine], None]
+) -> None:
+    """Queues of link and sockets hold what comes meanwhile; the session goes on, with no new handshake."""
+    a, b = young.a, young.b
+    plane, before = a.machine.pid("vpnd-plane@site"), handshakes(b)
+    with stream(b.office, a.office, a.office_address, mbit=100) as seen:
+        time.sleep(0.5)
+        act(a.machine)
+        settle(a)
+        time.sleep(0.5)
+    print(f"{act.__name__}: {seen}")
+    assert a.machine.pid("vpnd-plane@site") != plane
+    assert seen.lost == 0
+    assert handshakes(b) == before
+    assert seen.gap_ms <= GAP_MS
+
+
+def test_a_packet_mover_that_hangs_is_ended_by_its_watchdog_and_the_session_goes_on(young: Pair) -> None:
+    a, b = young.a, young.b
+    plane, before = a.machine.pid("vpnd-plane@site"), handshakes(b)
+    a.machine.run(f"kill -STOP {plane}")
+    eventually(lambda: a.machine.pid("vpnd-plane@site") not in {0, plane}, within_s=30, what="a new one")
+    settle(a)
+    assert a.office.pings(a.far_office, count=3)
+    assert handshakes(b) == before
+    assert "watchdog" in a.machine.output(
+        "systemctl show -P Result vpnd-plane@site; journalctl -u vpnd-plane@site"
+    )
+
+
+def test_the_package_is_installed_anew_over_the_tunnel_itself(young: Pair, package: Path) -> None:
+    """An administrator comes in by the tunnel; the ssh session sees the whole upgrade through."""
+    a, b = young.a, young.b
+    b.machine.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
+    a.machine.write(
+        "/root/.ssh/authorized_keys", b.machine.output("cat /root/.ssh/id_ed25519.pub") + "\n", mode=0o600
+    )
+    plane, before = a.machine.pid("vpnd-plane@site"), handshakes(b)
+    daemon = a.machine.pid("vpnd@site")
+    command = f"apt-get install -y --reinstall /root/{package.name} && echo whole"
+    with stream(b.office, a.office, a.office_address, mbit=100) as seen:
+        ssh = f"ssh -o StrictHostKeyChecking=no -o ServerAliveInterval=2 root@{TUNNEL['a']} '{command}'"
+        printed = b.machine.output(ssh, timeout_s=120)
+        settle(a)
+    print(f"reinstall over the tunnel: {seen}")
+    assert printed.splitlines()[-1] == "whole"
+    assert a.machine.pid("vpnd-plane@site") != plane
+    assert a.machine.pid("vpnd@site") != daemon
+    assert seen.lost == 0
+    assert handshakes(b) == before
+    assert seen.gap_ms <= GAP_MS
