@@ -76,15 +76,6 @@ def test_a_credential_of_the_same_name_wins(site: Site, keys: Path, tmp_path: Pa
     assert secrets.knock.expose() == KNOCK
 
 
-def test_a_key_that_is_neither_file_nor_credential_is_named_with_both_ways(
-    site: Site, keys: Path, tmp_path: Path
-) -> None:
-    (keys / "site.key").unlink()
-    (tmp_path / "credentials").mkdir()
-    with pytest.raises(ConfigError, match=rf"no such file.*LoadCredential=site\.key:{keys}/site\.key"):
-        read_secrets(config_of(site), tmp_path / "credentials")
-
-
 def test_a_bad_credential_is_not_replaced_by_the_file(site: Site, keys: Path, tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     put(credentials / "site.key", b"short")

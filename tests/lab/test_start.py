@@ -47,8 +47,7 @@ def test_a_key_file_that_others_may_read() -> None:
 def test_a_key_that_is_no_credential_and_that_our_user_cannot_read() -> None:
     with lone() as instance:
         (instance.folder / "credentials").mkdir()
-        remedy = f"LoadCredential=site.key:{instance.key}"
-        words = (f"{instance.key}: Permission denied", remedy)
+        words = (f"{instance.key}: not handed over", "/etc/vpnd/keys/site.key", "vpnctl key gen")
         refused(instance, CONFIG, *words, user=DAEMON_USER, capabilities=("net_admin",))
 
 

@@ -78,7 +78,8 @@ class StateDirectory:
         try:
             found = {PublicKey.from_base64(key): float(began) for key, began in json.loads(text).items()}
         except (ValueError, TypeError, AttributeError, RecursionError):
-            _log.warning("%s tells of no keys and is started anew", self._previous_keys_file)
+            what = "%s tells of no keys and is started anew"
+            _log.warning(what, self._previous_keys_file, extra=about(Event.STATE_SPOILT))
             return {}
         self._written_previous_keys = dict(found)
         return found
