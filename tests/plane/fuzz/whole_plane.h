@@ -66,8 +66,9 @@ static void plane_open(void) {
     require(plane.aead != NULL && plane.networks != NULL && plane.macs != NULL);
     require(plane.gate != NULL && plane.sender != NULL && plane.ways != NULL);
     require(peers_open(&plane.peers) == 0 && events_open(&plane.events) == 0);
-    require(memory_open(&plane.memory, -1) == 0);
-    require(counters_open(&plane.counters, &plane.counters_fd, 2, plane.started_at_ns) == 0);
+    require(memory_open(&plane.memory, -1, plane.started_at_ns) == 0);
+    plane.counters_fd = counters_open(&plane.counters, -1, 2, plane.started_at_ns);
+    require(plane.counters_fd >= 0);
     require(crew_open(&plane.outbound, &plane, &outbound) == 0);
     require(crew_open(&plane.inbound, &plane, &inbound) == 0);
 }

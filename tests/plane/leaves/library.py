@@ -38,7 +38,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ReplayWindow(Structure):
-    _fields_: ClassVar = [("top", c_uint64), ("words", c_uint64 * 256)]
+    _fields_: ClassVar = [("top", c_uint64), ("next_top", c_uint64), ("words", c_uint64 * 256)]
 
 
 class WireNetwork(Structure):
@@ -139,6 +139,9 @@ class Replay:
 
     def accept_run(self, first: int, count: int) -> bool:
         return bool(self._library.replay_accept_run(self._place, first, count))
+
+    def resume(self) -> None:
+        self._library.replay_resume(self._place)
 
     def state(self) -> bytes:
         return bytes(self.window)
@@ -404,6 +407,7 @@ class Gate:
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "replay_is_new": (c_bool, [c_void_p, c_uint64]),
     "replay_accept": (c_bool, [c_void_p, c_uint64]),
+    "replay_resume": (None, [c_void_p]),
     "replay_accept_run": (c_bool, [c_void_p, c_uint64, ctypes.c_uint]),
     "networks_new": (c_void_p, []),
     "networks_free": (None, [c_void_p]),

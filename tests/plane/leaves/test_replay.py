@@ -233,3 +233,34 @@ def test_reordering_loses_only_what_is_deeper_than_the_window(leaves: Leaves, de
             lost.append(now - depth)
     # When the late one comes, `depth` counters above it were seen.
     assert lost == ([] if depth <= USABLE else sorted(late))
+
+
+@pytest.mark.parametrize("ahead", [1, 63, 64, 65, 1000, USABLE - 64, USABLE, USABLE + 1, 3 * USABLE])
+@pytest.mark.parametrize("top", [1, 64, 1000, USABLE, 2 * USABLE + 33])
+def test_a_process_killed_while_the_window_moves_lets_no_counter_through_twice(
+    leaves: Leaves, top: int, ahead: int
+) -> None:
+    """[B5] Killed after any number of words: whatever was accepted before is refused by the next."""
+    entered = (top - 1 + ahead) // 64 - (top - 1) // 64
+    for cleared in {0, min(1, entered), entered // 2, max(entered - 1, 0), entered}:
+        window = leaves.replay()
+        accepted = [c for c in range(max(0, top - USABLE), top) if c % 3 or c == top - 1]
+        assert [c for c in accepted if not window.accept(c)] == []
+        # What the process had done when it was killed: said where it moves to, cleared some words.
+        window.window.next_top = top + ahead
+        for step in range(1, min(cleared, 256) + 1):
+            window.window.words[((top - 1) // 64 + step) % 256] = 0
+        window.resume()
+        assert not any(window.is_new(c) or window.accept(c) for c in accepted)
+        assert window.accept(top + ahead - 1), "what moved it was not delivered yet"
+        assert window.window.top == top + ahead
+
+
+def test_a_window_at_rest_is_resumed_as_it_is(leaves: Leaves) -> None:
+    window = leaves.replay()
+    window.resume()
+    for counter in (0, 5, 70, 20000, 19999):
+        assert window.accept(counter)
+    before = window.state()
+    window.resume()
+    assert window.state() == before

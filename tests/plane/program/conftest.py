@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.plane.harness import Rig, plane_program, running_rig, short_lived_program
 from tests.plane.namespace import Namespace
+from tests.plane.service_manager import ServiceManager
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +52,16 @@ def short(namespace: Namespace) -> Iterator[Rig]:
         rig.add_link("tun")
         rig.add_sockets("127.0.0.1")
         yield rig
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[ServiceManager]:
+    """A plane as systemd runs it, that was told nothing yet."""
+    service = ServiceManager(tmp_path)
+    service.start()
+    try:
+        yield service
+    except BaseException:
+        service.abandon()
+        raise
+    service.close()

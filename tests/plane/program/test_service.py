@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import subprocess
-from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from tests.plane import far
-from tests.plane.harness import plane_program, public_key, wait_until
-from tests.plane.namespace import Link, Namespace
+from tests.plane.harness import public_key, wait_until
+from tests.plane.namespace import Namespace
 from tests.plane.packets import number_of, numbered
+from tests.plane.service_manager import ServiceManager, install, set_up
 from vpnd.errors import PlaneError
 from vpnd.plane.client import PlaneClient
 from vpnd.plane.events import SessionWanted
@@ -23,82 +21,7 @@ from vpnd.plane.events import SessionWanted
 HERE, THERE = "10.1.0.1", "10.2.0.7"
 
 
-class Service:
-    """The plane as systemd starts it: with a listening socket, and a descriptor store that we play."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "plane.sock"
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(str(directory / "notify"))
-        self.notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.notify.setblocking(False)
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.bind(str(self.path))
-        self.listener.listen(4)
-        self.store: dict[str, list[int]] = {}
-        self.messages: list[str] = []
-
-    def start(self) -> None:
-        names, descriptors = ["plane"], [self.listener.fileno()]
-        for name, stored in self.store.items():
-            names += [name] * len(stored)
-            descriptors += stored
-        environment = os.environ | {
-            "NOTIFY_SOCKET": str(self.notify.getsockname()),
-            "LISTEN_FDS": str(len(descriptors)),
-            "LISTEN_FDNAMES": ":".join(names),
-        }
-        # LISTEN_PID must be the program's own number, known only to the process that becomes it.
-        moves = " ".join(f"{20 + at}<&{number}" for at, number in enumerate(descriptors))
-        closes = " ".join(f"{3 + at}<&{20 + at}" for at in range(len(descriptors)))
-        script = f"exec {moves}; exec {closes}; LISTEN_PID=$$ exec {plane_program()}"
-        self.child = subprocess.Popen(
-            ["bash", "-c", script], env=environment, pass_fds=descriptors, stdin=subprocess.DEVNULL
-        )
-
-    def collect(self) -> None:
-        """Takes what was notified so far into the store, as systemd would."""
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(self.notify, 4096, 64)
-            except BlockingIOError:
-                return
-            text = message.decode()
-            self.messages.append(text)
-            fields = dict(line.partition("=")[::2] for line in text.splitlines())
-            if "FDSTOREREMOVE" in fields:
-                for each in self.store.pop(fields["FDNAME"], []):
-                    os.close(each)
-            elif "FDSTORE" in fields:
-                self.store.setdefault(fields["FDNAME"], []).extend(descriptors)
-            else:
-                for each in descriptors:
-                    os.close(each)
-
-    def connect(self) -> PlaneClient:
-        return PlaneClient.connect(self.path)
-
-    def close(self) -> None:
-        self.child.terminate()
-        status = self.child.wait(5)
-        self.collect()
-        for stored in self.store.values():
-            for each in stored:
-                os.close(each)
-        self.listener.close()
-        self.notify.close()
-        assert status == 0
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path)
-    service.start()
-    yield service
-    service.close()
-
-
-def test_the_status_line_and_the_end_are_told(service: Service) -> None:
+def test_the_status_line_and_the_end_are_told(service: ServiceManager) -> None:
     service.connect().close()
     service.child.terminate()
     assert service.child.wait(5) == 0
@@ -108,40 +31,8 @@ def test_the_status_line_and_the_end_are_told(service: Service) -> None:
     service.connect().close()
 
 
-def set_up(
-    namespace: Namespace, client: PlaneClient, closing: contextlib.ExitStack
-) -> tuple[Link, socket.socket, socket.socket]:
-    """A link, the plane's socket and the far end's."""
-    link = Link(namespace, "tun", f"pt-{os.getpid() % 10000}-s")
-    closing.callback(link.close)
-    udp, away = namespace.udp_socket("127.0.0.1"), namespace.udp_socket("127.0.0.2")
-    closing.callback(udp.close)
-    closing.callback(away.close)
-    client.set_link("tun", link.name, 1420, link.queues)
-    client.set_sockets([udp.fileno()])
-    networks = ip_network("10.2.0.0/16")
-    client.set_peer(1, public_key(1), [networks], far.endpoint_of(away))
-    return link, udp, away
-
-
-def install(client: PlaneClient, session: far.Session, away: socket.socket) -> None:
-    client.install_session(
-        peer_id=1,
-        local_index=session.local_index,
-        remote_index=session.remote_index,
-        suite=session.suite,
-        is_initiator=True,
-        preferred=False,
-        padding=0,
-        features=1,
-        endpoint=far.endpoint_of(away),
-        send_key=session.send_key,
-        receive_key=session.receive_key,
-    )
-
-
 def test_traffic_flows_while_no_daemon_is_connected_and_the_next_one_finds_all(
-    namespace: Namespace, service: Service
+    namespace: Namespace, service: ServiceManager
 ) -> None:
     """[G4, I13] The daemon's end costs no packet; inventory and session are the same afterwards."""
     with contextlib.ExitStack() as stack:
@@ -167,7 +58,7 @@ def test_traffic_flows_while_no_daemon_is_connected_and_the_next_one_finds_all(
 
 
 def test_a_session_wanted_while_nobody_listened_is_told_to_the_next_daemon(
-    namespace: Namespace, service: Service
+    namespace: Namespace, service: ServiceManager
 ) -> None:
     with contextlib.ExitStack() as stack:
         client = service.connect()
@@ -185,7 +76,7 @@ def test_a_session_wanted_while_nobody_listened_is_told_to_the_next_daemon(
         wait_until(told, "the waiting packet told")
 
 
-def test_a_second_daemon_takes_over_from_one_that_hangs(service: Service) -> None:
+def test_a_second_daemon_takes_over_from_one_that_hangs(service: ServiceManager) -> None:
     """A daemon is served at a time; the one that came last, or the first alone, never both at once."""
     first = service.connect()
     try:
@@ -201,7 +92,7 @@ def test_a_second_daemon_takes_over_from_one_that_hangs(service: Service) -> Non
     first.close()
 
 
-def test_systemd_is_told_that_it_is_ready_and_gets_the_memory_to_keep(service: Service) -> None:
+def test_systemd_is_told_that_it_is_ready_and_gets_the_memory_to_keep(service: ServiceManager) -> None:
     service.connect().close()
     service.collect()
     assert any("READY=1" in each for each in service.messages)
@@ -209,7 +100,7 @@ def test_systemd_is_told_that_it_is_ready_and_gets_the_memory_to_keep(service: S
 
 
 def test_a_killed_plane_goes_on_where_it_was_when_started_again(
-    namespace: Namespace, service: Service
+    namespace: Namespace, service: ServiceManager
 ) -> None:
     """[B5, G4, G7] kill -9, start: the session still works, no counter used twice, replays refused."""
     with contextlib.ExitStack() as stack:
@@ -276,7 +167,7 @@ def test_a_plane_started_again_knows_the_peers_newest_key(namespace: Namespace, 
 
 
 def test_two_planes_never_use_the_same_session_memory(
-    namespace: Namespace, service: Service, tmp_path: Path
+    namespace: Namespace, service: ServiceManager, tmp_path: Path
 ) -> None:
     """[I1] The lock refuses the second; it begins with empty memory and the first goes on."""
     with contextlib.ExitStack() as stack:
@@ -287,7 +178,7 @@ def test_two_planes_never_use_the_same_session_memory(
         install(client, session, away)
         service.collect()
         (tmp_path / "second").mkdir()
-        second = Service(tmp_path / "second")
+        second = ServiceManager(tmp_path / "second")
         second.store = {name: [os.dup(each) for each in stored] for name, stored in service.store.items()}
         second.start()
         stack.callback(second.close)
@@ -301,8 +192,10 @@ def test_two_planes_never_use_the_same_session_memory(
 
 
 @pytest.mark.parametrize("offset", [0, 4, 8, 16, 20])
-def test_memory_of_another_layout_is_discarded(namespace: Namespace, service: Service, offset: int) -> None:
-    """[I3] A changed head, or memory of another size: the plane starts with none of it."""
+def test_memory_of_another_layout_is_discarded(
+    namespace: Namespace, service: ServiceManager, offset: int
+) -> None:
+    """[I3] A changed head: the plane starts with none of the sessions, and says so."""
     with contextlib.ExitStack() as stack:
         client = service.connect()
         _, _, away = set_up(namespace, client, stack)
@@ -312,19 +205,21 @@ def test_memory_of_another_layout_is_discarded(namespace: Namespace, service: Se
         service.child.wait()
         client.close()
         (memory,) = service.store["sessions"]
+        discarded = os.fstat(memory).st_ino
         head = os.pread(memory, 1, offset)
         os.pwrite(memory, bytes([head[0] ^ 1]), offset)
         service.start()
         again = service.connect()
         stack.callback(again.close)
         assert again.inventory().sessions == ()
-        assert again.inventory().peers == ()
+        assert "stored sessions discarded: it is of another version, or damaged\n" in service.said()
         service.collect()
-        assert len(service.store["sessions"]) == 1
-        assert service.store["sessions"] != [memory]
+        assert [os.fstat(each).st_ino != discarded for each in service.store["sessions"]] == [True]
 
 
-def test_a_stop_asked_by_vpnd_leaves_no_key_in_the_store(namespace: Namespace, service: Service) -> None:
+def test_a_stop_asked_by_vpnd_leaves_no_key_in_the_store(
+    namespace: Namespace, service: ServiceManager
+) -> None:
     """[G6] The memory that systemd holds is wiped; a mere end for a restart keeps it."""
     with contextlib.ExitStack() as stack:
         client = service.connect()

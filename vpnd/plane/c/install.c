@@ -132,6 +132,7 @@ static enum wire_error install(struct request *request,
         (void)send_staged(plane, plane->sender, peer, request->now_ns);
     }
     sender_flush(plane->sender);
+    store_peers_moved(plane);
     return 0;
 }
 

@@ -29,7 +29,6 @@
 #define PATH_TICK_MS    100
 #define MAC_AGE_TURNS   10u /* seconds between two sweeps of the MAC table */
 #define BACKLOG         4
-#define STORED_SESSIONS "sessions"
 
 enum watched { WATCHED_LISTEN, WATCHED_CONTROL, WATCHED_WAKE, WATCHED_SIGNAL };
 
@@ -154,23 +153,6 @@ static int open_control(struct program *program, const struct options *options) 
 
 /* ---- set-up ---- */
 
-static int open_memory(struct plane *plane) {
-    int stored = service_take_stored(STORED_SESSIONS);
-    if (stored >= 0) {
-        if (memory_open(&plane->memory, stored) == 0) {
-            return 0;
-        }
-        /* Of another layout, or a process that still lives spends its counters: begin anew. */
-        close(stored);
-        service_unstore(STORED_SESSIONS);
-    }
-    int error = memory_open(&plane->memory, -1);
-    if (error == 0) {
-        (void)service_store(STORED_SESSIONS, plane->memory.fd, false);
-    }
-    return error;
-}
-
 static int open_tables(struct plane *plane) {
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
@@ -213,7 +195,6 @@ static int open_signals(struct program *program) {
 static int open_program(struct program *program, const struct options *options) {
     struct plane *plane = &program->plane;
     int error = open_signals(program);
-    plane->started_at_ns = boottime_ns();
     atomic_store(&plane->offloads.wanted, OFFLOAD_ALL);
     plane->aead = aead_choose(options->aead);
     if (plane->aead == NULL) {
@@ -229,14 +210,9 @@ static int open_program(struct program *program, const struct options *options) 
         (error = open_workers(plane)) < 0) {
         return fail("set-up", error);
     }
-    if ((error = open_memory(plane)) < 0) {
-        return fail("session memory", error);
+    if ((error = store_open(plane, boottime_ns())) < 0) {
+        return fail("shared memory", error);
     }
-    if ((error = counters_open(&plane->counters, &plane->counters_fd, DIRECTIONS,
-                               plane->started_at_ns)) < 0) {
-        return fail("counters", error);
-    }
-    sessions_restore(plane);
     watch(program, plane->events.wake_fd, WATCHED_WAKE);
     watch(program, program->signal_fd, WATCHED_SIGNAL);
     return open_control(program, options);
@@ -251,6 +227,8 @@ static int start(struct program *program) {
     if (error < 0) {
         return fail("sandbox", error);
     }
+    /* What a former process left behind is no more to be trusted than a stranger's packet. */
+    store_take_back(plane, boottime_ns());
     error = crew_start(&plane->outbound);
     if (error == 0) {
         error = crew_start(&plane->inbound);
@@ -260,6 +238,7 @@ static int start(struct program *program) {
     }
     program->watchdog_ns = service_watchdog_usec() * 1000;
     service_ready();
+    store_settle(plane);
     return 0;
 }
 
@@ -323,6 +302,7 @@ static void keep_house(struct program *program, uint64_t now_ns) {
         service_status("%u peers, %zu sessions, %s", plane->peers.count, plane->sessions.count,
                        program->connection.fd >= 0 ? "vpnd is here" : "vpnd is away");
     }
+    store_peers_moved(plane); /* where they are, is not told every time */
     program->kept_house_at_ns = now_ns;
 }
 
@@ -361,19 +341,29 @@ static void turn(struct program *program, const struct epoll_event *ready, int c
     }
     sessions_reap(plane);
     connection_deliver(connection);
+    store_tend(plane, boottime_ns());
     if (program->listen_fd < 0 && connection->fd < 0) {
         plane->stopping = true; /* the parent is gone, and nobody else can come */
         plane->forgets = true;
     }
 }
 
+static int timeout_of(const struct program *program) {
+    uint64_t timeout = HOUSEKEEPING_MS;
+    if (atomic_load(&program->plane.probations) > 0 || program->plane.store.is_roster_due) {
+        timeout = PATH_TICK_MS;
+    }
+    uint64_t watchdog = program->watchdog_ns / 3 / (NS_PER_SECOND / 1000);
+    if (program->watchdog_ns > 0 && watchdog < timeout) {
+        timeout = watchdog;
+    }
+    return program->connection.has_more ? 0 : (int)timeout;
+}
+
 static void run(struct program *program) {
     struct epoll_event ready[8];
     while (!program->plane.stopping) {
-        int timeout = program->connection.has_more                  ? 0
-                      : atomic_load(&program->plane.probations) > 0 ? PATH_TICK_MS
-                                                                    : HOUSEKEEPING_MS;
-        int count = epoll_wait(program->epoll_fd, ready, 8, timeout);
+        int count = epoll_wait(program->epoll_fd, ready, 8, timeout_of(program));
         turn(program, ready, count);
     }
 }
@@ -394,7 +384,7 @@ static void leave_peers(struct plane *plane) {
     }
 }
 
-/* The session memory stays as it is only where the descriptor store keeps it for our successor. */
+/* What the descriptor store keeps stays as it is for our successor. */
 static void close_program(struct program *program) {
     struct plane *plane = &program->plane;
     service_stopping();
@@ -403,14 +393,11 @@ static void close_program(struct program *program) {
     crew_close(&plane->outbound);
     crew_close(&plane->inbound);
     sessions_reap(plane);
+    store_close(plane, plane->forgets);
     link_close(plane);
     sockets_close(plane);
     connection_close(&program->connection);
     leave_peers(plane);
-    if (plane->forgets || getenv("NOTIFY_SOCKET") == NULL) {
-        memory_wipe(&plane->memory);
-        service_unstore(STORED_SESSIONS);
-    }
     memory_close(&plane->memory);
     session_map_close(&plane->sessions);
     peers_close(&plane->peers);

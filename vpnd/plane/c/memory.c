@@ -1,20 +1,20 @@
 #include "memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "shared.h"
 
 #define MEMORY_SIZE                                                                                \
     (sizeof(struct memory_head) + (size_t)MEMORY_SESSIONS * sizeof(struct session_record))
 #define COUNTERS_SIZE                                                                              \
     (sizeof(struct counters_head) + (size_t)COUNTERS_PEER_MAX * sizeof(struct peer_counters))
 
-/* Differs when a field moves, even if somebody forgot to raise MEMORY_LAYOUT. FNV-1a over the
- * places of everything a later process relies on. */
+/* Differs when a field moves, even if somebody forgot to raise MEMORY_LAYOUT. Of the places of
+ * everything a later process relies on. */
 static uint64_t layout_checksum(void) {
 #define PLACE(field)                                                                               \
     offsetof(struct session_record, field), sizeof(((struct session_record *)0)->field)
@@ -35,35 +35,7 @@ static uint64_t layout_checksum(void) {
         PLACE(window),        REPLAY_WORDS,
     };
 #undef PLACE
-    uint64_t sum = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        sum = (sum ^ places[i]) * UINT64_C(0x100000001b3);
-    }
-    return sum;
-}
-
-/* A lock of the process, not of the open file: the descriptor store hands the same open file to
- * the next process, and the two must exclude each other. */
-static int lock_exclusively(int fd) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_SETLK, &lock) < 0) {
-        return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
-    }
-    return 0;
-}
-
-static int create(const char *name, size_t size) {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) {
-        return -errno;
-    }
-    if (ftruncate(fd, (off_t)size) < 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-        int error = -errno;
-        close(fd);
-        return error;
-    }
-    return fd;
+    return shared_sum(places, sizeof(places) / sizeof(places[0]));
 }
 
 static bool head_is_ours(const struct memory_head *head) {
@@ -73,7 +45,8 @@ static bool head_is_ours(const struct memory_head *head) {
            head->capacity == MEMORY_SESSIONS && head->high_water <= MEMORY_SESSIONS;
 }
 
-static void head_begin(struct memory_head *head) {
+static void head_begin(struct memory_head *head, uint64_t now_ns) {
+    head->born_at_ns = now_ns;
     head->layout = MEMORY_LAYOUT;
     head->layout_checksum = layout_checksum();
     head->record_size = sizeof(struct session_record);
@@ -96,47 +69,38 @@ static bool remember_free(struct memory *memory, uint32_t number) {
     return true;
 }
 
-int memory_open(struct memory *memory, int fd) {
-    bool is_new = fd < 0;
-    struct stat status;
-    int error;
-    if (is_new) {
-        fd = create("vpnd-sessions", MEMORY_SIZE);
-        if (fd < 0) {
-            return fd;
+/* What the former process was about to fill or to wipe when it ended is no fresh record yet. */
+static void collect_free(struct memory *memory) {
+    for (uint32_t number = 0; number < memory->head->high_water; number++) {
+        struct session_record *record = &memory->records[number];
+        if (!record->used) {
+            explicit_bzero(record, sizeof(*record));
+            if (!remember_free(memory, number)) {
+                break; /* such a record is lost for use, nothing worse */
+            }
         }
-    } else if (fstat(fd, &status) < 0 || status.st_size != (off_t)MEMORY_SIZE) {
-        return -EINVAL;
     }
-    error = lock_exclusively(fd);
-    if (error < 0) {
-        goto refused;
+}
+
+int memory_open(struct memory *memory, int fd, uint64_t now_ns) {
+    bool is_new = fd < 0;
+    void *bytes;
+    int result = is_new ? shared_new("vpnd-sessions", MEMORY_SIZE, &bytes)
+                        : shared_take(fd, MEMORY_SIZE, &bytes);
+    if (result < 0) {
+        return result;
     }
-    void *bytes = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (bytes == MAP_FAILED) {
-        error = -errno;
-        goto refused;
-    }
-    madvise(bytes, MEMORY_SIZE, MADV_DONTDUMP);
-    *memory = (struct memory){.fd = fd, .head = bytes};
-    memory->records = (struct session_record *)(void *)((uint8_t *)bytes + sizeof(*memory->head));
+    struct memory_head *head = bytes;
     if (is_new) {
-        head_begin(memory->head);
-    } else if (!head_is_ours(memory->head)) {
+        head_begin(head, now_ns);
+    } else if (!head_is_ours(head)) {
         munmap(bytes, MEMORY_SIZE);
         return -EINVAL;
     }
-    for (uint32_t number = 0; number < memory->head->high_water; number++) {
-        if (!memory->records[number].used && !remember_free(memory, number)) {
-            break; /* such a record is lost for use, nothing worse */
-        }
-    }
+    *memory = (struct memory){.fd = is_new ? result : fd, .head = head};
+    memory->records = (struct session_record *)(void *)(head + 1);
+    collect_free(memory);
     return 0;
-refused:
-    if (is_new) {
-        close(fd);
-    }
-    return error;
 }
 
 struct session_record *memory_take(struct memory *memory) {
@@ -169,29 +133,37 @@ void memory_close(struct memory *memory) {
     *memory = (struct memory){.fd = -1};
 }
 
-int counters_open(struct counters_head **counters, int *fd, uint32_t workers,
+static bool counters_are_ours(const struct counters_head *head) {
+    return head->magic == COUNTERS_MAGIC && head->layout == COUNTERS_LAYOUT &&
+           head->peer_capacity == COUNTERS_PEER_MAX &&
+           head->peer_stride == sizeof(struct peer_counters) &&
+           head->drop_reasons == DROP_REASON_COUNT;
+}
+
+int counters_open(struct counters_head **counters, int fd, uint32_t workers,
                   uint64_t started_at_ns) {
-    int made = create("vpnd-counters", COUNTERS_SIZE);
-    if (made < 0) {
-        return made;
-    }
-    void *bytes = mmap(NULL, COUNTERS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, made, 0);
-    if (bytes == MAP_FAILED) {
-        int error = -errno;
-        close(made);
-        return error;
+    bool is_new = fd < 0;
+    void *bytes;
+    int result = is_new ? shared_new("vpnd-counters", COUNTERS_SIZE, &bytes)
+                        : shared_take(fd, COUNTERS_SIZE, &bytes);
+    if (result < 0) {
+        return result;
     }
     struct counters_head *head = bytes;
+    if (!is_new && !counters_are_ours(head)) {
+        munmap(bytes, COUNTERS_SIZE);
+        return -EINVAL;
+    }
     head->layout = COUNTERS_LAYOUT;
     head->peer_capacity = COUNTERS_PEER_MAX;
     head->peer_stride = sizeof(struct peer_counters);
     head->drop_reasons = DROP_REASON_COUNT;
     head->workers = workers;
     head->started_at_ns = started_at_ns;
+    head->handshakes_queued = 0;
     head->magic = COUNTERS_MAGIC;
     *counters = head;
-    *fd = made;
-    return 0;
+    return is_new ? result : fd;
 }
 
 void counters_close(struct counters_head *counters, int fd) {

@@ -1,7 +1,7 @@
 /* Memory that outlives a function: the sessions' memfd and the shared counters.
  *
- * Owns the layout of session_record, which a later process maps again after this one is gone;
- * the exclusive lock on it; and the counters' memfd. Knows nothing of what a session means.
+ * Owns the layout of session_record, which a later process maps again after this one is gone, and
+ * the counters' memfd. Knows nothing of what a session means.
  */
 #ifndef VPND_MEMORY_H
 #define VPND_MEMORY_H
@@ -14,7 +14,7 @@
 #include "wire.h"
 
 #define MEMORY_MAGIC    0x6d647076u /* "vpdm" */
-#define MEMORY_LAYOUT   1u
+#define MEMORY_LAYOUT   2u
 #define MEMORY_SESSIONS (COUNTERS_PEER_MAX * 4u)
 
 /* One session. Fields up to `window` belong to whom session.h says. */
@@ -44,12 +44,12 @@ struct session_record {
     uint8_t send_salt[4];
     uint8_t receive_salt[4];
     struct wire_endpoint endpoint; /* responder: where the response went */
-    uint8_t zero3[40];
+    uint8_t zero3[32];
     struct replay_window window;
 };
 
 _Static_assert(sizeof(struct session_record) == 2304, "session_record");
-_Static_assert(offsetof(struct session_record, window) == 248, "session_record.window");
+_Static_assert(offsetof(struct session_record, window) == 240, "session_record.window");
 
 struct memory_head {
     uint32_t magic;
@@ -59,7 +59,8 @@ struct memory_head {
     uint32_t capacity;
     uint32_t high_water; /* records from here on were never used */
     uint32_t zero;
-    uint8_t zero2[4064];
+    uint64_t born_at_ns; /* CLOCK_BOOTTIME; no session is older */
+    uint8_t zero2[4056];
 };
 
 _Static_assert(sizeof(struct memory_head) == 4096, "memory_head");
@@ -77,7 +78,7 @@ struct memory {
 /* Maps the sessions' memory: a new one, or with fd >= 0 the one of a former process, which it
  * owns from then on. 0; -EINVAL for another layout; -EBUSY while another process uses it. On
  * an error fd stays open and the caller's. */
-int memory_open(struct memory *memory, int fd);
+int memory_open(struct memory *memory, int fd, uint64_t now_ns);
 
 /* A zeroed record, not yet marked `used`; NULL when the memory is full. */
 struct session_record *memory_take(struct memory *memory);
@@ -89,8 +90,9 @@ void memory_give_back(struct memory *memory, struct session_record *record);
 void memory_wipe(struct memory *memory);
 void memory_close(struct memory *memory);
 
-/* Maps new shared counters, zero but for the head. 0 or -errno. */
-int counters_open(struct counters_head **counters, int *fd, uint32_t workers,
+/* Maps the shared counters: new ones, zero but for the head, or with fd >= 0 those of a former
+ * process. Their descriptor, or -errno as memory_open has it. */
+int counters_open(struct counters_head **counters, int fd, uint32_t workers,
                   uint64_t started_at_ns);
 void counters_close(struct counters_head *counters, int fd);
 

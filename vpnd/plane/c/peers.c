@@ -131,6 +131,7 @@ void peer_end(struct plane *plane, struct peer *peer, struct session *session,
     if (reason != SESSION_END_NONE) {
         tell(plane, WIRE_EVENT_SESSION_ENDED, session, reason);
     }
+    session_set_end(session, 0); /* for a later process, if this one ends before it is freed */
     atomic_store(&session->is_dead, true);
     session->next_dead = atomic_load(&plane->dead);
     while (!atomic_compare_exchange_weak(&plane->dead, &session->next_dead, session)) {
@@ -207,6 +208,16 @@ enum session_slot peer_install(struct plane *plane, struct peer *peer, struct se
     return session->record->slot;
 }
 
+/* Records stand in no order. */
+static void order_unconfirmed(struct peer *peer) {
+    struct session **const list = peer->unconfirmed;
+    if (list[1] != NULL && list[1]->record->created_at_ns < list[0]->record->created_at_ns) {
+        struct session *older = list[1];
+        list[1] = list[0];
+        list[0] = older;
+    }
+}
+
 bool peer_restore(struct peer *peer, struct session *session) {
     struct session **slot;
     switch (session->record->slot) {
@@ -217,6 +228,8 @@ bool peer_restore(struct peer *peer, struct session *session) {
         slot = &peer->previous;
         break;
     case SLOT_UNCONFIRMED:
+        /* What was heard would have confirmed it, had the process not ended just then. */
+        session->record->heard = 0;
         slot = &peer->unconfirmed[peer->unconfirmed[0] == NULL ? 0 : 1];
         break;
     default:
@@ -226,6 +239,7 @@ bool peer_restore(struct peer *peer, struct session *session) {
         return false;
     }
     *slot = session;
+    order_unconfirmed(peer);
     show_current(peer);
     return true;
 }

@@ -35,6 +35,7 @@
 #include "replay.h"
 #include "sender.h"
 #include "session.h"
+#include "store.h"
 #include "udp.h"
 #include "ways.h"
 #include "wire.h"
@@ -110,6 +111,7 @@ struct plane {
     struct sender *sender;
     struct ways *ways;
     struct gate *gate;
+    struct store store;
     bool stopping;
     bool forgets; /* sessions end with this process */
 };

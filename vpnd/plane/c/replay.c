@@ -1,5 +1,7 @@
 #include "replay.h"
 
+#include <stdatomic.h>
+
 #define WORD_BITS 64u
 
 /* The early look runs beside an accepting thread, so what it reads is written atomically. Words are
@@ -22,13 +24,16 @@ static bool is_in_reach(uint64_t top, uint64_t counter) {
     return counter < REPLAY_COUNTER_LIMIT && counter + 1 + REPLAY_USABLE >= top;
 }
 
-/* Moves the top to `top`. The words entered on the way still hold the ring's former turn. */
+/* Moves the top to `top`. The words entered on the way still hold the ring's former turn. The
+ * process may be killed at any of the steps, so what is begun is written down first. */
 static void advance(struct replay_window *window, uint64_t top) {
     uint64_t newest = window->top == 0 ? 0 : (window->top - 1) / WORD_BITS;
     uint64_t entered = (top - 1) / WORD_BITS - newest;
     if (entered > REPLAY_WORDS) {
         entered = REPLAY_WORDS;
     }
+    __atomic_store_n(&window->next_top, top, __ATOMIC_RELAXED);
+    atomic_signal_fence(memory_order_release);
     for (uint64_t step = 1; step <= entered; step++) {
         __atomic_store_n(&window->words[(newest + step) % REPLAY_WORDS], 0, __ATOMIC_RELAXED);
     }
@@ -73,4 +78,10 @@ bool replay_accept_run(struct replay_window *window, uint64_t first, unsigned co
         count -= here;
     }
     return true;
+}
+
+void replay_resume(struct replay_window *window) {
+    if (window->next_top > window->top && window->next_top <= REPLAY_COUNTER_LIMIT) {
+        advance(window, window->next_top);
+    }
 }

@@ -19,7 +19,8 @@
 
 /* Changed by one thread at a time (the session's receive lock). */
 struct replay_window {
-    uint64_t top; /* highest counter accepted, plus 1; 0: none yet */
+    uint64_t top;      /* highest counter accepted, plus 1; 0: none yet */
+    uint64_t next_top; /* the top it is being moved to, else the top */
     uint64_t words[REPLAY_WORDS];
 };
 
@@ -35,5 +36,9 @@ bool replay_accept(struct replay_window *window, uint64_t counter);
  * would be accepted alone and the run begins at or above `top`; false leaves the window
  * untouched and the caller goes one by one. */
 bool replay_accept_run(struct replay_window *window, uint64_t first, unsigned count);
+
+/* Ends the move that a process was killed in, which it left in memory that outlives it: words on
+ * the way may be cleared already, and what they remembered must not be accepted again. */
+void replay_resume(struct replay_window *window);
 
 #endif

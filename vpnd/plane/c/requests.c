@@ -68,6 +68,7 @@ static enum wire_error handle_set_options(struct request *request) {
     link_apply_offloads(request->plane);
     sockets_apply_offloads(request->plane);
     pthread_rwlock_unlock(&request->plane->tables);
+    store_options(request->plane, &options);
     return 0;
 }
 
@@ -118,6 +119,7 @@ static enum wire_error handle_set_link(struct request *request) {
     link_set(plane, &wanted, request->fds);
     pthread_rwlock_unlock(&plane->tables);
     crew_shrink(&plane->outbound, workers);
+    store_link(plane, wanted.queues > 0);
     request->fds_taken = true;
     return 0;
 }
@@ -146,6 +148,7 @@ static enum wire_error handle_set_sockets(struct request *request) {
     pairing_settle(plane);
     pthread_rwlock_unlock(&plane->tables);
     crew_shrink(&plane->inbound, workers);
+    store_sockets(plane);
     request->fds_taken = true;
     return 0;
 }
@@ -222,6 +225,7 @@ static enum wire_error handle_set_peer(struct request *request) {
     } else {
         apply_set_peer(request, &wanted, peer);
     }
+    store_peers_changed(plane);
     pthread_rwlock_unlock(&plane->tables);
     return error;
 }
@@ -248,6 +252,7 @@ static enum wire_error handle_remove_peer(struct request *request) {
     pthread_rwlock_wrlock(&plane->tables);
     peer_free(plane, peer);
     pthread_rwlock_unlock(&plane->tables);
+    store_peers_changed(plane);
     return 0;
 }
 
@@ -262,6 +267,7 @@ static enum wire_error handle_set_peer_mtu(struct request *request) {
         return WIRE_ERROR_no_such_peer;
     }
     atomic_store(&peer->mtu, wanted.mtu);
+    store_peers_moved(request->plane);
     return 0;
 }
 

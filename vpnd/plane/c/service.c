@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #define STATUS_MAX      256
 #define DESCRIPTORS_MAX 256 /* FileDescriptorStoreMax of the unit */
@@ -100,4 +102,18 @@ int service_store(const char *name, int fd, bool poll) {
 
 void service_unstore(const char *name) {
     (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+}
+
+void service_drop_rest(void) {
+    ask();
+    for (int i = 0; i < passed.count; i++) {
+        if (passed.fds[i] >= 0) {
+            service_unstore(passed.names[i]);
+            close(take(i));
+        }
+    }
+}
+
+bool service_is_managed(void) {
+    return getenv("NOTIFY_SOCKET") != NULL;
 }

@@ -42,4 +42,10 @@ int service_store(const char *name, int fd, bool poll);
 /* Removes all descriptors of that name from the store. */
 void service_unstore(const char *name);
 
+/* Closes what was passed in and never taken, and removes it from the store. */
+void service_drop_rest(void);
+
+/* Is there a service manager to keep anything? */
+bool service_is_managed(void);
+
 #endif

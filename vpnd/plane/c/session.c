@@ -129,23 +129,41 @@ bool session_is_alive(const struct session *session, uint64_t now_ns) {
     return !atomic_load(&session->is_dead) && now_ns < atomic_load(&session->ends_at_ns);
 }
 
-void sessions_restore(struct plane *plane) {
+/* Puts one record's session back into its peer's slot; false if it deserves none. */
+static bool restore_one(struct plane *plane, struct session_record *record, uint64_t now_ns) {
+    struct peer *peer = peer_find(&plane->peers, record->peer);
+    struct session *session;
+    if (record->peer >= COUNTERS_PEER_MAX || record->local_index == 0 ||
+        record->ends_at_ns <= now_ns ||
+        session_find(&plane->sessions, record->local_index) != NULL ||
+        (peer != NULL && memcmp(peer->public_key, record->public_key, 32) != 0)) {
+        return false;
+    }
+    replay_resume(&record->window);
+    if ((peer == NULL && peer_new(plane, record->peer, record->public_key, &peer) < 0) ||
+        session_new(plane, peer, record, &session) < 0) {
+        return false;
+    }
+    if (!peer_restore(peer, session)) {
+        session_leave(plane, session);
+        return false;
+    }
+    return true;
+}
+
+uint32_t sessions_restore(struct plane *plane, uint64_t now_ns) {
     struct memory *memory = &plane->memory;
+    uint32_t restored = 0;
     for (uint32_t i = 0; i < memory->head->high_water; i++) {
         struct session_record *record = &memory->records[i];
-        struct peer *peer = peer_find(&plane->peers, record->peer);
-        struct session *session;
         if (!record->used) {
             continue;
         }
-        if (record->peer >= COUNTERS_PEER_MAX || record->local_index == 0 ||
-            session_find(&plane->sessions, record->local_index) != NULL ||
-            (peer != NULL && memcmp(peer->public_key, record->public_key, 32) != 0) ||
-            (peer == NULL && peer_new(plane, record->peer, record->public_key, &peer) < 0) ||
-            session_new(plane, peer, record, &session) < 0) {
+        if (restore_one(plane, record, now_ns)) {
+            restored++;
+        } else {
             memory_give_back(memory, record);
-        } else if (!peer_restore(peer, session)) {
-            session_free(plane, session);
         }
     }
+    return restored;
 }

@@ -60,8 +60,8 @@ void session_set_end(struct session *session, uint64_t ends_at_ns);
 
 bool session_is_alive(const struct session *session, uint64_t now_ns);
 
-/* Takes over the sessions that a former process left in the memory. Their peers come back bare,
- * for vpnd to set anew. */
-void sessions_restore(struct plane *plane);
+/* Takes over the sessions that a former process left in the memory and says how many. A peer that
+ * is not known comes back bare, for vpnd to set anew. */
+uint32_t sessions_restore(struct plane *plane, uint64_t now_ns);
 
 #endif
