@@ -237,8 +237,8 @@ static int start(struct program *program) {
         return fail("threads", error);
     }
     program->watchdog_ns = service_watchdog_usec() * 1000;
-    service_ready();
     store_settle(plane);
+    service_ready();
     return 0;
 }
 
