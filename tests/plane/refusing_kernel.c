@@ -1,5 +1,5 @@
-/* A kernel that does not cut datagrams for one port, and a clock that jumps, for a program under
- * test and without its knowledge.
+/* A kernel that does not cut datagrams for one port, a clock that jumps, and a call that never
+ * comes back, for a program under test and without its knowledge.
  *
  * Preloaded; reads what it shall do from the file that REFUSING_KERNEL names. The file is mapped
  * at the start, so that a sandbox which comes later does not matter.
@@ -24,17 +24,20 @@ struct orders {
     int64_t error; /* of a message with UDP_SEGMENT; 0: they are taken */
     int64_t port;  /* to which they are refused */
     int64_t boottime_ns;
-    int64_t refused; /* so many were, written here */
+    int64_t refused;  /* so many were, written here */
+    int64_t is_stuck; /* who receives a datagram does so for ever */
 };
 
 static volatile struct orders *orders;
 static int (*real_sendmmsg)(int, struct mmsghdr *, unsigned, int);
+static int (*real_recvmmsg)(int, struct mmsghdr *, unsigned, int, struct timespec *);
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
 /* A sanitizer asks for the time before any constructor runs. */
 static void find_real(void) {
     if (real_clock_gettime == NULL) {
         *(void **)&real_sendmmsg = dlsym(RTLD_NEXT, "sendmmsg");
+        *(void **)&real_recvmmsg = dlsym(RTLD_NEXT, "recvmmsg");
         *(void **)&real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
     }
 }
@@ -81,6 +84,16 @@ int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
         }
     }
     return real_sendmmsg(fd, messages, count, flags);
+}
+
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
+             struct timespec *timeout) {
+    const struct timespec moment = {.tv_nsec = 1000000};
+    find_real();
+    while (orders != NULL && orders->is_stuck) {
+        nanosleep(&moment, NULL);
+    }
+    return real_recvmmsg(fd, messages, count, flags, timeout);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {

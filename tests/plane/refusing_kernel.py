@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.plane import building, sanitize
 
 _SOURCE = Path(__file__).with_suffix(".c")
-_ORDERS = struct.Struct("=qqqq")
+_ORDERS = struct.Struct("=qqqqq")
 
 
 class RefusingKernel:
@@ -17,7 +17,7 @@ class RefusingKernel:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "orders"
-        self._file.write_bytes(_ORDERS.pack(0, 0, 0, 0))
+        self._file.write_bytes(_ORDERS.pack(0, 0, 0, 0, 0))
         self._library = folder / "refusing_kernel.so"
         command = ("gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
         building.run(*command, "-o", str(self._library), str(_SOURCE), "-ldl")
@@ -36,6 +36,10 @@ class RefusingKernel:
     def jump(self, seconds: int) -> None:
         """CLOCK_BOOTTIME goes on from so much later than it really is."""
         self._write(2, seconds * 10**9)
+
+    def hold(self, *, is_stuck: bool) -> None:
+        """Whoever receives datagrams does not come back from it until this is over."""
+        self._write(4, int(is_stuck))
 
     def refused(self) -> int:
         """How many messages were refused so far."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import time
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.plane import far
 from tests.plane.harness import public_key, wait_until
 from tests.plane.namespace import Namespace
 from tests.plane.packets import number_of, numbered
+from tests.plane.refusing_kernel import RefusingKernel
 from tests.plane.service_manager import ServiceManager, install, set_up
 from vpnd.errors import PlaneError
 from vpnd.plane.client import PlaneClient
@@ -241,3 +244,44 @@ def test_a_stop_asked_by_vpnd_leaves_no_key_in_the_store(
         assert service.child.wait(5) == 0
         content = os.pread(memory, 1 << 20, 0)
         assert content.count(session.from_plane[:32]) == content.count(session.to_plane[:32]) == 0
+
+
+WATCHDOG_S = 2.0
+
+
+def watched(service: ServiceManager, seconds: float) -> float:
+    """How long the watchdog went unheard, at most, within so many seconds from a message on."""
+    service.heard_watchdog_at = 0.0
+    wait_until(lambda: service.heard_watchdog_at, "a watchdog message")
+    longest, end = 0.0, time.monotonic() + seconds
+    while time.monotonic() < end and longest < WATCHDOG_S:
+        time.sleep(0.01)
+        longest = max(longest, time.monotonic() - service.heard_watchdog_at)
+    return longest
+
+
+def test_a_worker_that_does_not_come_back_is_seen_and_an_idle_one_is_not_blamed(
+    namespace: Namespace, service: ServiceManager, tmp_path: Path
+) -> None:
+    """[G7] The other threads go on all the time; the next process takes over what the stuck one had."""
+    kernel = RefusingKernel(tmp_path)
+    service.stop()
+    service.environment = kernel.environment() | {"WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6))}
+    service.start()
+    with contextlib.ExitStack() as stack:
+        with contextlib.closing(service.connect()) as client:
+            link, udp, away = set_up(namespace, client, stack)
+            session = far.new_session()
+            install(client, session, away)
+        assert watched(service, 3 * WATCHDOG_S) < WATCHDOG_S
+        kernel.hold(is_stuck=True)
+        away.sendto(session.seal(numbered(THERE, HERE, 1)), udp.getsockname())
+        assert watched(service, 3 * WATCHDOG_S) >= WATCHDOG_S
+        client = service.connect()
+        assert client.inventory().link_name == link.name, "the main thread lives"
+        client.close()
+        kernel.hold(is_stuck=False)
+        service.kill(signal.SIGABRT)  # as systemd does
+        service.start()
+        link.send(numbered(HERE, THERE, 2))
+        assert number_of(session.open(far.receive(away, 5)).plaintext) == 2
