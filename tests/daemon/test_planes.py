@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from vpnd.config import Config, load
 from vpnd.daemon import planes, transports
 from vpnd.daemon.settings import Settings
 from vpnd.endpoint import Endpoint
-from vpnd.errors import HostError
+from vpnd.errors import HostError, PlaneError
 from vpnd.host.plan import LinkPlan
+from vpnd.plane.client import PlaneClient
 from vpnd.plane.inventory import Inventory, Offloads
 from vpnd.plane.wire import Offload
 
@@ -104,6 +106,45 @@ def free_port() -> int:
 
 def give(plane: Any, folder: Path, local: str, workers: int = 1) -> None:
     planes.give_sockets(plane, plane.inventory, config(folder, local), settings(folder), workers)
+
+
+# -- which plane --
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was started instead of being connected to."""
+    started: list[str] = []
+    monkeypatch.setattr(planes, "find_program", lambda: "vpnd-plane")
+    monkeypatch.setattr(PlaneClient, "spawn", started.append)
+    return started
+
+
+def test_where_no_plane_listens_one_is_started(tmp_path: Path, spawned: list[str]) -> None:
+    planes.connect(settings(tmp_path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left_behind:
+        left_behind.bind(str(tmp_path / "plane.sock"))
+    planes.connect(settings(tmp_path))
+    assert spawned == ["vpnd-plane"] * 2
+
+
+def test_a_plane_that_goes_away_while_it_is_greeted_is_waited_for(tmp_path: Path, spawned: list[str]) -> None:
+    """Its service manager starts it again, and with it comes back what it had."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / "plane.sock"))
+        listener.listen()
+
+        def die() -> None:
+            accepted, _ = listener.accept()
+            accepted.close()
+
+        dying = threading.Thread(target=die)
+        dying.start()
+        with pytest.raises(PlaneError) as caught:
+            planes.connect(settings(tmp_path))
+        dying.join()
+    assert caught.value.code == "gone"
+    assert spawned == []
 
 
 # -- options --

@@ -279,7 +279,7 @@ def test_descriptors_travel_with_link_and_sockets(plane: ScriptedPlane, client: 
 def test_connecting_where_nothing_listens_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(PlaneError, match=r"plane\.sock") as caught:
         PlaneClient.connect(tmp_path / "plane.sock")
-    assert caught.value.code == "gone"
+    assert caught.value.code == "no_plane"
 
 
 def test_a_program_that_is_no_plane_leaves_no_child(tmp_path: Path) -> None:

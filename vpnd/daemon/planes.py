@@ -31,12 +31,16 @@ MAC_AGE_S = 300
 
 
 def connect(settings: Settings) -> PlaneClient:
-    """Connects to the plane at the instance's socket, or starts one as a child. Raises PlaneError."""
+    """Connects to the plane at the instance's socket; where none listens, starts one as a child.
+
+    One that went away while it was greeted has somebody who starts it again: a second one beside it
+    would take its ports. Raises PlaneError.
+    """
     if settings.plane_socket.exists():
         try:
             return PlaneClient.connect(settings.plane_socket)
         except PlaneError as error:
-            if error.code != "gone":
+            if error.code != "no_plane":
                 raise
             _log.warning("%s; starting a plane of our own", error.text, extra=about(Event.PLANE_ABSENT))
     return PlaneClient.spawn(find_program())

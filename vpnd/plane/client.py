@@ -50,7 +50,8 @@ _Entry = TypeVar("_Entry")
 
 class PlaneClient:
     """One connection to a plane. Every request raises PlaneError with the plane's own name for
-    its refusal, "timeout" when no answer came, "gone" when the plane is not there any more.
+    its refusal, "timeout" when no answer came, "gone" when the plane is not there any more,
+    "no_plane" when none listens.
 
     Requests with `wait` may be sent with wait=False: they return at once, and a refusal comes
     as the event RequestRefused.
@@ -75,7 +76,7 @@ class PlaneClient:
             connection.connect(str(path))
         except OSError as error:
             connection.close()
-            raise PlaneError("gone", f"{path}: {error.strerror or error}") from error
+            raise PlaneError("no_plane", f"{path}: {error.strerror or error}") from error
         try:
             return cls(connection, timeout_s=timeout_s)
         except PlaneError as error:
