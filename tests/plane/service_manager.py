@@ -159,16 +159,17 @@ class ServiceManager:
         self.store.clear()
 
     def close(self) -> None:
-        status = self.child.poll()
-        if status is None:
-            status = self.terminate()
-        for stored in self.store.values():
-            self._close(stored)
-        self._end()
+        """Nothing stays behind; the process that lives ends well when it is asked to."""
+        try:
+            status = self.child.poll()
+            if status is None:
+                status = self.terminate()
+        finally:
+            self.abandon()
         assert status == 0, f"the plane ended with {status}: {self.said()}"
 
     def abandon(self) -> None:
-        """After a failed test: nothing stays behind, whatever the process's state is."""
+        """Nothing stays behind, whatever state the process is in."""
         self.child.kill()
         self.child.wait(5)
         for stored in self.store.values():
@@ -199,13 +200,15 @@ def set_up(
     return link, udp, away
 
 
-def install(client: PlaneClient, session: far.Session, away: socket.socket) -> None:
+def install(
+    client: PlaneClient, session: far.Session, away: socket.socket, *, is_initiator: bool = True
+) -> None:
     client.install_session(
         peer_id=1,
         local_index=session.local_index,
         remote_index=session.remote_index,
         suite=session.suite,
-        is_initiator=True,
+        is_initiator=is_initiator,
         preferred=False,
         padding=0,
         features=1,

@@ -113,8 +113,36 @@ library.service_watchdog_usec.restype = ctypes.c_uint64
 assert library.service_watchdog_usec() == 0
 assert library.service_listen_fd() == -1
 assert library.service_take_stored(b'x') == -1
+library.service_is_managed.restype = ctypes.c_bool
+assert not library.service_is_managed()
+library.service_drop_rest()
 """,
     )
+
+
+def test_what_is_never_taken_leaves_the_store(leaves: Leaves, manager: socket.socket, tmp_path: Path) -> None:
+    with (tmp_path / "memory").open("w") as memory:
+        lifted = [fcntl.fcntl(memory.fileno(), fcntl.F_DUPFD, 20) for _ in range(3)]
+        script = """
+library.service_is_managed.restype = ctypes.c_bool
+assert library.service_is_managed()
+assert library.service_take_stored(b'ours') == 4
+library.service_drop_rest()
+for closed in (3, 5):
+    try:
+        os.fstat(closed)
+    except OSError:
+        continue
+    raise AssertionError(closed)
+os.fstat(4)
+"""
+        try:
+            call(leaves, script, fds=lifted, names="old:ours:older", NOTIFY_SOCKET=str(manager.getsockname()))
+        finally:
+            for fd in lifted:
+                os.close(fd)
+    assert heard(manager) == "FDSTOREREMOVE=1\nFDNAME=old"
+    assert heard(manager) == "FDSTOREREMOVE=1\nFDNAME=older"
 
 
 def test_a_name_too_long_for_the_store_is_refused(leaves: Leaves, manager: socket.socket) -> None:

@@ -59,9 +59,5 @@ def service(tmp_path: Path) -> Iterator[ServiceManager]:
     """A plane as systemd runs it, that was told nothing yet."""
     service = ServiceManager(tmp_path)
     service.start()
-    try:
-        yield service
-    except BaseException:
-        service.abandon()
-        raise
+    yield service
     service.close()

@@ -317,6 +317,63 @@ def test_what_no_process_gets_to_work_with_is_thrown_away(tunnel: Tunnel) -> Non
     assert "stored store discarded: no process got to work with it\n" in tunnel.service.said()
 
 
+# ---- a session that was being changed when the process ended ----
+
+USED, SLOT, HEARD, ENDS_AT = 0, 17, 21, 48  # of session_record
+UNCONFIRMED, CURRENT, PREVIOUS = 1, 2, 3
+
+
+def record_of(memory: int, session: far.Session) -> int:
+    """Where the session's record stands in the memory."""
+    return os.pread(memory, 1 << 20, 0).index(session.local_index.to_bytes(4, "little")) - 8
+
+
+@pytest.mark.parametrize(("field", "value"), [(USED, bytes(4)), (SLOT, b"\0"), (ENDS_AT, bytes(8))])
+def test_a_session_that_was_not_there_yet_or_no_more_is_wiped(
+    tunnel: Tunnel, field: int, value: bytes
+) -> None:
+    """[I3] Not marked as used, in no slot yet, or ended and not yet freed."""
+    tunnel.service.kill()
+    memory = tunnel.memory("sessions")
+    os.pwrite(memory, value, record_of(memory, tunnel.session) + field)
+    tunnel.service.start()
+    with contextlib.closing(tunnel.service.connect()) as client:
+        assert client.inventory().sessions == ()
+        content = os.pread(memory, 1 << 20, 0)
+        assert tunnel.session.from_plane[:32] not in content
+        assert tunnel.session.to_plane[:32] not in content
+
+
+def test_a_session_that_was_being_confirmed_is_confirmed_by_the_next_message(tunnel: Tunnel) -> None:
+    tunnel.service.kill()
+    memory = tunnel.memory("sessions")
+    at = record_of(memory, tunnel.session)
+    os.pwrite(memory, bytes([UNCONFIRMED]), at + SLOT)
+    os.pwrite(memory, b"\1", at + HEARD)
+    tunnel.service.start()
+    tunnel.send_in(1)
+    assert tunnel.arrived_in() == 1
+    with contextlib.closing(tunnel.service.connect()) as client:
+        assert [each.slot for each in client.inventory().sessions] == [CURRENT]
+    assert tunnel.arrived_out().plaintext == b""  # which tells the peer so
+    tunnel.check()
+
+
+def test_waiting_sessions_come_back_in_the_order_of_their_age(tunnel: Tunnel) -> None:
+    """A third one takes the place of the oldest, whatever order the records stand in."""
+    sessions = [far.new_session() for _ in range(4)]
+    with contextlib.closing(tunnel.service.connect()) as client:
+        install(client, sessions[0], tunnel.away, is_initiator=False)
+        install(client, sessions[1], tunnel.away, is_initiator=False)
+        client.retire_session(1, sessions[0].local_index)
+        install(client, sessions[2], tunnel.away, is_initiator=False)  # where the first one stood
+    tunnel.revive()
+    with contextlib.closing(tunnel.service.connect()) as client:
+        install(client, sessions[3], tunnel.away, is_initiator=False)
+        waiting = {each.local_index for each in client.inventory().sessions if each.slot == UNCONFIRMED}
+        assert waiting == {sessions[2].local_index, sessions[3].local_index}
+
+
 # ---- the end ----
 
 

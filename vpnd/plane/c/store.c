@@ -9,12 +9,12 @@
 #include "plane.h"
 #include "service.h"
 #include "shared.h"
+#include "stored.h"
 
 #define STORE_MAGIC  0x73647076u /* "vpds" */
 #define STORE_LAYOUT 1u
 #define STARTS_MAX   3u  /* processes that may fail over what they took before it is thrown away */
 #define ROSTER_SHARE 20u /* writing it takes at most this part of the main thread's time */
-#define NAME_SIZE    40u
 
 #define NAME_STORE    "store"
 #define NAME_SESSIONS "sessions"
@@ -29,10 +29,6 @@ struct memories {
 
 static struct roster *roster_at(struct store *store, uint32_t place) {
     return &((struct memories *)(void *)store->head)->rosters[place - 1];
-}
-
-static void say_discarded(const char *what, const char *why) {
-    fprintf(stderr, "vpnd-plane: stored %s discarded: %s\n", what, why);
 }
 
 /* ---- memories ---- */
@@ -55,35 +51,10 @@ static bool head_is_ours(const struct store_head *head) {
            head->layout_sum == layout_sum() && head->ports_place <= 2 && head->roster_place <= 2;
 }
 
-/* The descriptor of that name; one of two is as good as none. */
-static int take(const char *name) {
-    int fd = service_take_stored(name);
-    int other = fd < 0 ? -1 : service_take_stored(name);
-    if (other >= 0) {
-        close(other);
-        close(fd);
-        service_unstore(name);
-        fd = -1;
-    }
-    return fd;
-}
-
-static const char *reason_of(int error) {
-    return error == -EBUSY    ? "another process uses it"
-           : error == -EINVAL ? "it is of another version, or damaged"
-                              : strerror(-error);
-}
-
-static void discard(const char *name, int fd, const char *why) {
-    close(fd);
-    service_unstore(name);
-    say_discarded(name, why);
-}
-
 /* False: nothing that is stored can be trusted. */
 static bool take_own(struct store *store) {
     void *bytes = NULL;
-    int fd = take(NAME_STORE);
+    int fd = stored_take(NAME_STORE);
     if (fd < 0) {
         return true;
     }
@@ -98,8 +69,9 @@ static bool take_own(struct store *store) {
     if (error == 0) {
         munmap(bytes, sizeof(struct memories));
     }
-    discard(NAME_STORE, fd,
-            is_ours ? "no process got to work with it" : reason_of(error == 0 ? -EINVAL : error));
+    stored_discard(NAME_STORE, fd,
+                   is_ours ? "no process got to work with it"
+                           : stored_reason(error == 0 ? -EINVAL : error));
     return !is_ours && error != -EBUSY;
 }
 
@@ -122,13 +94,13 @@ static int open_own(struct store *store) {
 }
 
 static int open_sessions(struct plane *plane, bool may_take, uint64_t now_ns) {
-    int fd = may_take ? take(NAME_SESSIONS) : -1;
+    int fd = may_take ? stored_take(NAME_SESSIONS) : -1;
     if (fd >= 0) {
         int error = memory_open(&plane->memory, fd, now_ns);
         if (error == 0) {
             return 0;
         }
-        discard(NAME_SESSIONS, fd, reason_of(error));
+        stored_discard(NAME_SESSIONS, fd, stored_reason(error));
     }
     int error = memory_open(&plane->memory, -1, now_ns);
     if (error == 0) {
@@ -138,14 +110,14 @@ static int open_sessions(struct plane *plane, bool may_take, uint64_t now_ns) {
 }
 
 static int open_counters(struct plane *plane, bool may_take) {
-    int fd = may_take ? take(NAME_COUNTERS) : -1;
+    int fd = may_take ? stored_take(NAME_COUNTERS) : -1;
     if (fd >= 0) {
         int error = counters_open(&plane->counters, fd, DIRECTIONS, plane->started_at_ns);
         if (error >= 0) {
             plane->counters_fd = fd;
             return 0;
         }
-        discard(NAME_COUNTERS, fd, reason_of(error));
+        stored_discard(NAME_COUNTERS, fd, stored_reason(error));
     }
     int made = counters_open(&plane->counters, -1, DIRECTIONS, plane->started_at_ns);
     if (made < 0) {
@@ -174,42 +146,6 @@ int store_open(struct plane *plane, uint64_t now_ns) {
     return error;
 }
 
-/* ---- descriptors ---- */
-
-static void name_of(char name[NAME_SIZE], const char *kind, uint32_t serial, unsigned number) {
-    snprintf(name, NAME_SIZE, "%s-%u-%u", kind, serial, number);
-}
-
-static void unstore_all(const char *kind, uint32_t serial, unsigned count) {
-    char name[NAME_SIZE];
-    for (unsigned i = 0; i < count; i++) {
-        name_of(name, kind, serial, i);
-        service_unstore(name);
-    }
-}
-
-/* Takes all of them; false, and none, where one is missing. */
-static bool take_all(const char *kind, uint32_t serial, unsigned count, int *fds) {
-    char name[NAME_SIZE];
-    for (unsigned i = 0; i < count; i++) {
-        name_of(name, kind, serial, i);
-        fds[i] = take(name);
-        if (fds[i] < 0) {
-            while (i > 0) {
-                close(fds[--i]);
-            }
-            return false;
-        }
-    }
-    return true;
-}
-
-static void close_all(const int *fds, unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        close(fds[i]);
-    }
-}
-
 /* ---- writing down ---- */
 
 static uint64_t ports_sum(const struct stored_ports *ports) {
@@ -231,7 +167,6 @@ void store_link(struct plane *plane, bool has_new_queues) {
     struct stored_ports *ports = &store->ports;
     const struct link *link = &plane->link;
     struct stored_ports former = *ports;
-    char name[NAME_SIZE];
     if (store->head == NULL) {
         return;
     }
@@ -242,12 +177,11 @@ void store_link(struct plane *plane, bool has_new_queues) {
     memcpy(ports->link_name, link->name, sizeof(ports->link_name));
     ports->link_serial += has_new_queues ? 1 : 0;
     for (unsigned i = 0; has_new_queues && i < link->queues; i++) {
-        name_of(name, KIND_QUEUE, ports->link_serial, i);
-        (void)service_store(name, link->fds[i], true);
+        stored_put(KIND_QUEUE, ports->link_serial, i, link->fds[i], true);
     }
     publish(store);
     if (has_new_queues) {
-        unstore_all(KIND_QUEUE, former.link_serial, former.queues);
+        stored_drop_row(KIND_QUEUE, former.link_serial, former.queues);
     }
 }
 
@@ -256,7 +190,6 @@ void store_sockets(struct plane *plane) {
     struct stored_ports *ports = &store->ports;
     const struct sockets *sockets = &plane->sockets;
     struct stored_ports former = *ports;
-    char name[NAME_SIZE];
     if (store->head == NULL) {
         return;
     }
@@ -266,12 +199,11 @@ void store_sockets(struct plane *plane) {
     memset(ports->bound, 0, sizeof(ports->bound));
     for (unsigned i = 0; i < sockets->count; i++) {
         ports->bound[i] = sockets->list[i].bound;
-        name_of(name, KIND_SOCKET, ports->sockets_serial, i);
         /* An ICMP error is no reason to drop it. */
-        (void)service_store(name, sockets->list[i].fd, false);
+        stored_put(KIND_SOCKET, ports->sockets_serial, i, sockets->list[i].fd, false);
     }
     publish(store);
-    unstore_all(KIND_SOCKET, former.sockets_serial, former.sockets);
+    stored_drop_row(KIND_SOCKET, former.sockets_serial, former.sockets);
 }
 
 void store_options(struct plane *plane, const struct set_options_request *options) {
@@ -331,6 +263,12 @@ static void take_options(struct plane *plane) {
     }
 }
 
+static void close_all(const int *fds, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        close(fds[i]);
+    }
+}
+
 /* NULL, or why not. */
 static const char *take_sockets(struct plane *plane) {
     const struct stored_ports *ports = &plane->store.ports;
@@ -339,7 +277,7 @@ static const char *take_sockets(struct plane *plane) {
     if (ports->sockets == 0) {
         return NULL;
     }
-    if (!take_all(KIND_SOCKET, ports->sockets_serial, ports->sockets, fds)) {
+    if (!stored_take_row(KIND_SOCKET, ports->sockets_serial, ports->sockets, fds)) {
         return "one is missing";
     }
     bool is_same = sockets_check(fds, ports->sockets, list) == 0;
@@ -365,7 +303,7 @@ static const char *take_link(struct plane *plane) {
         return NULL;
     }
     memcpy(request.name, ports->link_name, sizeof(request.name));
-    if (!take_all(KIND_QUEUE, ports->link_serial, ports->queues, fds)) {
+    if (!stored_take_row(KIND_QUEUE, ports->link_serial, ports->queues, fds)) {
         return "a queue is missing";
     }
     bool is_sound = link_check(&plane->link, &request, fds, ports->queues) == 0;
@@ -387,21 +325,21 @@ static void take_ports(struct plane *plane) {
     if (!ports_are_sound(&store->ports)) {
         store->ports = (struct stored_ports){0};
         publish(store);
-        say_discarded("link and sockets", "their description is damaged");
+        stored_say_discarded("link and sockets", "their description is damaged");
         return;
     }
     take_options(plane);
     /* Sockets first: a queue looks for the worker that it shares with them. */
     const char *why = take_sockets(plane);
     if (why != NULL) {
-        say_discarded("sockets", why);
-        unstore_all(KIND_SOCKET, store->ports.sockets_serial, store->ports.sockets);
+        stored_say_discarded("sockets", why);
+        stored_drop_row(KIND_SOCKET, store->ports.sockets_serial, store->ports.sockets);
         store->ports.sockets = 0;
     }
     why = take_link(plane);
     if (why != NULL) {
-        say_discarded("link", why);
-        unstore_all(KIND_QUEUE, store->ports.link_serial, store->ports.queues);
+        stored_say_discarded("link", why);
+        stored_drop_row(KIND_QUEUE, store->ports.link_serial, store->ports.queues);
         store->ports.queues = 0;
     }
     publish(store);
@@ -417,7 +355,7 @@ static void take_roster(struct plane *plane) {
     if (is_sound && roster_restore(plane, roster_at(store, place)) == 0) {
         return;
     }
-    say_discarded("peers", is_sound ? "no memory" : "their list is damaged");
+    stored_say_discarded("peers", is_sound ? "no memory" : "their list is damaged");
     while (plane->peers.count > 0) {
         peer_free(plane, plane->peers.list[0]);
     }
@@ -452,8 +390,8 @@ void store_settle(struct plane *plane) {
 static void forget(struct plane *plane) {
     struct store *store = &plane->store;
     const struct stored_ports *ports = &store->ports;
-    unstore_all(KIND_QUEUE, ports->link_serial, ports->queues);
-    unstore_all(KIND_SOCKET, ports->sockets_serial, ports->sockets);
+    stored_drop_row(KIND_QUEUE, ports->link_serial, ports->queues);
+    stored_drop_row(KIND_SOCKET, ports->sockets_serial, ports->sockets);
     service_unstore(NAME_STORE);
     service_unstore(NAME_SESSIONS);
     service_unstore(NAME_COUNTERS);
