@@ -21,6 +21,7 @@ from vpnd.errors import PlaneError
 
 HERE, THERE = "10.1.0.1", "10.2.0.7"
 AWAY = Endpoint(ip_address("192.0.2.7"), 4500)
+CHALLENGE, RESPONSE = 0x23, 0x24
 STARTS_OFFSET = 16  # of store_head.starts
 PORTS_OFFSET = 32 + 32  # in the first place of stored_ports, the link's name
 
@@ -194,6 +195,26 @@ def test_a_peer_that_was_removed_and_a_network_that_moved_stay_so(tunnel: Tunnel
         assert inventory.sessions == ()
         assert 1 not in {peer.peer_id for peer in inventory.peers}
         assert inventory.link_name == tunnel.link.name
+
+
+@pytest.mark.parametrize("is_proven", [True, False])
+def test_a_peer_is_where_it_was_proven_to_be(tunnel: Tunnel, namespace: Namespace, is_proven: bool) -> None:
+    """[C1] It moved shortly before the plane was killed; a place that it did not prove is forgotten."""
+    with contextlib.closing(namespace.udp_socket("127.0.0.3")) as moved:
+        moved.sendto(tunnel.session.seal(numbered(THERE, HERE, 1)), tunnel.address)
+        assert tunnel.arrived_in() == 1
+        challenge = tunnel.session.open(far.receive(moved)).plaintext
+        assert challenge[0] == CHALLENGE
+        if is_proven:
+            answer = bytes([RESPONSE]) + challenge[1:]
+            moved.sendto(tunnel.session.seal(answer), tunnel.address)
+            with contextlib.closing(tunnel.service.connect()) as client:
+                place = far.endpoint_of(moved)
+                wait_until(lambda: client.inventory().peers[0].endpoint == place, "the peer's new place")
+        tunnel.revive()
+        tunnel.send_out(2)
+        arrived = far.receive(moved if is_proven else tunnel.away, 5)
+        assert number_of(tunnel.session.open(arrived).plaintext) == 2
 
 
 def test_ten_thousand_peers_come_back(namespace: Namespace, service: ServiceManager) -> None:

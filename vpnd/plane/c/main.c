@@ -321,6 +321,7 @@ static void turn(struct program *program, const struct epoll_event *ready, int c
             break;
         case WATCHED_WAKE:
             clear_wake(program);
+            store_peers_moved(plane); /* which may be the news */
             break;
         case WATCHED_SIGNAL:
             plane->stopping = true;

@@ -110,8 +110,10 @@ static int restore_one(struct plane *plane, const struct roster_peer *stored, st
     struct peer_counters *counters = counters_of(plane, stored->number);
     struct peer_counters counted = *counters;
     struct destination way = stored->way;
-    if (peer_find(&plane->peers, stored->number) != NULL ||
-        peer_new(plane, stored->number, stored->public_key, out) < 0) {
+    if (peer_find(&plane->peers, stored->number) != NULL) {
+        return -EINVAL;
+    }
+    if (peer_new(plane, stored->number, stored->public_key, out) < 0) {
         return -ENOMEM;
     }
     counted.staged = 0;

@@ -43,7 +43,7 @@ bool roster_write(struct plane *plane, struct roster *roster);
 /* Is it whole, and each value within its range? */
 bool roster_is_sound(const struct roster *roster);
 
-/* Makes the peers of a sound roster; 0 or -ENOMEM. */
+/* Makes the peers of a sound roster. 0; -EINVAL where two have one number; -ENOMEM. */
 int roster_restore(struct plane *plane, const struct roster *roster);
 
 /* A number that differs where the form does. */

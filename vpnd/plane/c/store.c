@@ -351,11 +351,12 @@ static void take_roster(struct plane *plane) {
     if (place == 0) {
         return;
     }
-    bool is_sound = roster_is_sound(roster_at(store, place));
-    if (is_sound && roster_restore(plane, roster_at(store, place)) == 0) {
+    const struct roster *roster = roster_at(store, place);
+    int error = roster_is_sound(roster) ? roster_restore(plane, roster) : -EINVAL;
+    if (error == 0) {
         return;
     }
-    stored_say_discarded("peers", is_sound ? "no memory" : "their list is damaged");
+    stored_say_discarded("peers", error == -EINVAL ? "their list is damaged" : strerror(-error));
     while (plane->peers.count > 0) {
         peer_free(plane, plane->peers.list[0]);
     }
