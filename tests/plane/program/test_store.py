@@ -336,6 +336,12 @@ def test_what_no_process_gets_to_work_with_is_thrown_away(tunnel: Tunnel) -> Non
         assert (client.inventory().sessions, client.inventory().peers) == ((), ())
         assert client.inventory().link_type == "none"
     assert "stored store discarded: no process got to work with it\n" in tunnel.service.said()
+    tunnel.service.collect()
+    assert {name: len(stored) for name, stored in tunnel.service.store.items()} == {
+        "counters": 1,
+        "sessions": 1,
+        "store": 1,
+    }
 
 
 # ---- a session that was being changed when the process ended ----

@@ -93,8 +93,19 @@ static int open_own(struct store *store) {
     return 0;
 }
 
+/* Out of the store at once where it is not to be trusted: a new one will have its name. */
+static int take_memory(const char *name, bool may_take) {
+    int fd = stored_take(name);
+    if (fd >= 0 && !may_take) {
+        close(fd);
+        service_unstore(name);
+        fd = -1;
+    }
+    return fd;
+}
+
 static int open_sessions(struct plane *plane, bool may_take, uint64_t now_ns) {
-    int fd = may_take ? stored_take(NAME_SESSIONS) : -1;
+    int fd = take_memory(NAME_SESSIONS, may_take);
     if (fd >= 0) {
         int error = memory_open(&plane->memory, fd, now_ns);
         if (error == 0) {
@@ -110,7 +121,7 @@ static int open_sessions(struct plane *plane, bool may_take, uint64_t now_ns) {
 }
 
 static int open_counters(struct plane *plane, bool may_take) {
-    int fd = may_take ? stored_take(NAME_COUNTERS) : -1;
+    int fd = take_memory(NAME_COUNTERS, may_take);
     if (fd >= 0) {
         int error = counters_open(&plane->counters, fd, DIRECTIONS, plane->started_at_ns);
         if (error >= 0) {
