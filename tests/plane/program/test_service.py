@@ -148,7 +148,9 @@ def test_a_killed_plane_goes_on_where_it_was_when_started_again(
         assert link.receive() == packet
 
 
-def test_a_plane_started_again_knows_the_peers_newest_key(namespace: Namespace, service: Service) -> None:
+def test_a_plane_started_again_knows_the_peers_newest_key(
+    namespace: Namespace, service: ServiceManager
+) -> None:
     """[A17, B5] The key was replaced while the session lived: the session is the same peer's afterwards."""
     with contextlib.ExitStack() as stack:
         client = service.connect()
