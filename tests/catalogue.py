@@ -185,9 +185,9 @@ def rows_of(item: pytest.Item) -> list[str]:
 
 def note_rows(rows: dict[str, list[str]]) -> None:
     """Keeps which test names which rows."""
-    _NOTED.parent.mkdir(exist_ok=True)
-    known = json.loads(_NOTED.read_text()) if _NOTED.exists() else {}
-    _NOTED.write_text(json.dumps(known | rows))
+    with alone():
+        known = json.loads(_NOTED.read_text()) if _NOTED.exists() else {}
+        _NOTED.write_text(json.dumps(known | rows))
 
 
 def print_table() -> int:

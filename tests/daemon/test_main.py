@@ -7,6 +7,8 @@ import errno
 import logging
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from vpnd.daemon.main import EXIT_CONFIG, EXIT_FAILED
 from vpnd.daemon.service import Service
 from vpnd.daemon.settings import Settings
 from vpnd.errors import HostError, PlaneError
+from vpnd.plane.program import find_program
 
 GOOD = """\
 [interface]
@@ -170,6 +173,19 @@ def test_teardown_removes_and_needs_no_configuration(
     monkeypatch.setattr(main, "Host", Host)
     assert machine.run("--teardown") == 0
     assert removed == [(machine.folder / "lib", "site")]
+
+
+def test_forget_has_the_plane_end_and_is_content_without_one(machine: Machine) -> None:
+    """[G6] What a service manager keeps for the next plane is wiped by this one, and by it alone."""
+    assert machine.run("--forget") == 0
+    path = machine.folder / "run" / "plane.sock"
+    path.parent.mkdir(exist_ok=True)
+    with subprocess.Popen([find_program(), "--listen", path]) as plane:
+        while not path.exists():
+            time.sleep(0.01)
+        assert machine.run("--forget") == 0
+        assert plane.wait(5) == 0
+    assert machine.made == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,7 +11,7 @@ import pytest
 from tests.lab.namespaces import laboratory
 from tests.packaging import deb
 from tests.system import pair as pairs
-from tests.system.machine import booted
+from tests.system.machine import booted, machine_root
 from tests.system.pair import Pair
 
 RELEASE = os.environ.get("VPND_TEST_RELEASE", "bookworm")
@@ -28,10 +28,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bare_pair() -> Iterator[Pair]:
+def bare_pair(package: Path) -> Iterator[Pair]:
     """Two machines that are up and have not heard of vpnd."""
     with laboratory() as lab:
-        pair = pairs.build(lab, RELEASE)
+        pair = pairs.build(lab, machine_root(RELEASE, package))
         with booted(pair.a.machine, pair.b.machine):
             yield pair
 

@@ -87,7 +87,7 @@ class Pair:
             site.machine.run("vpnctl -i site wait --timeout 10")
 
 
-def build(lab: Lab, release: str) -> Pair:
+def build(lab: Lab, root: Path) -> Pair:
     """Makes hosts and machines, joined and addressed; boots nothing."""
     sites = {}
     for name in ("a", "b"):
@@ -96,7 +96,7 @@ def build(lab: Lab, release: str) -> Pair:
         host.run(f"ip addr add {OFFICE[name]}.1/24 dev inner")
         office.run(f"ip addr add {OFFICE[name]}.5/24 dev eth0")
         office.run(f"ip route add default via {OFFICE[name]}.1")
-        sites[name] = Site(name, Machine(host, release), office)
+        sites[name] = Site(name, Machine(host, root), office)
     one, other = sites["a"].machine.host, sites["b"].machine.host
     lab.cable(one, "outer", other, "outer")
     one.run(f"ip addr add {OUTER['a']}/24 dev outer")

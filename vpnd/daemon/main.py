@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vpnd import __version__
 from vpnd.config import load, read_secrets
-from vpnd.daemon import log, settings, status
+from vpnd.daemon import log, planes, settings, status
 from vpnd.daemon.clock import wall_clock_ns
 from vpnd.daemon.instance import Instance
 from vpnd.daemon.journal import Event, about
@@ -56,6 +56,8 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
     try:
         if options.teardown:
             return _teardown(chosen)
+        if options.forget:
+            return _forget(chosen)
         gc.disable()  # nothing of what is read here is garbage
         config = load(chosen.instance, chosen.config_file)
         if not options.check:
@@ -159,6 +161,12 @@ def _teardown(chosen: Settings) -> int:
     return 0
 
 
+def _forget(chosen: Settings) -> int:
+    if planes.forget(chosen):
+        _log.info("the plane has wiped its keys and ended", extra=about(Event.REMOVED))
+    return 0
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vpnd", description="Runs one VPN instance in the foreground.")
     parser.add_argument("--instance", required=True, metavar="NAME", type=_instance_name)
@@ -170,6 +178,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     job = parser.add_mutually_exclusive_group()
     job.add_argument("--check", action="store_true", help="read the configuration, report mistakes, leave")
     job.add_argument("--teardown", action="store_true", help="remove link, addresses and routes, and leave")
+    job.add_argument("--forget", action="store_true", help="have the plane wipe its keys and end, and leave")
     parser.add_argument("--version", action="version", version=f"vpnd {__version__}")
     return parser.parse_args(arguments)
 

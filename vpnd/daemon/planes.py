@@ -46,6 +46,24 @@ def connect(settings: Settings) -> PlaneClient:
     return PlaneClient.spawn(find_program())
 
 
+def forget(settings: Settings) -> bool:
+    """Has the plane that listens for the instance wipe its sessions and end; tells whether there was one.
+
+    Raises PlaneError.
+    """
+    try:
+        plane = PlaneClient.connect(settings.plane_socket)
+    except PlaneError as error:
+        if error.code != "no_plane":
+            raise
+        return False
+    try:
+        plane.stop()
+    finally:
+        plane.close()
+    return True
+
+
 def give_options(plane: PlaneClient, inventory: Inventory, config: Config) -> None:
     """Says which offloads may run, unless the plane knows. Raises PlaneError."""
     offloads = wanted.offloads(config)
