@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.results import RESULTS, read_results
+from tests.results import RESULTS, alone, read_results
 
 _NOTED = RESULTS.with_name("catalogue.json")
 _MARK = re.compile(r"\[([A-K]\d+(?:, ?[A-K]\d+)*)\]")

@@ -38,6 +38,7 @@ class Part:
     tests: tuple[str, ...]  # paths, patterns of paths and options of pytest
     sanitizer: str = ""  # "address" or "thread": the plane is built with it
     with_coverage: bool = False
+    beside_others: bool = False  # it may share the machine
 
 
 UNIT = ("protocol", "vectors", "config", "control", "ctl", "daemon", "benchmarks")
@@ -49,22 +50,29 @@ NOT_SANITIZED = (
     "--deselect=tests/plane/program/test_sessions.py::test_no_key_is_left_in_memory_when_its_session_is_gone",
 )
 PARTS = (
-    Part("unit", ("tests/test_*.py", *(f"tests/{room}" for room in UNIT)), with_coverage=True),
-    Part("plane", ("tests/plane",)),
-    Part("host", ("tests/host",)),
-    Part("packaging", ("tests/packaging",)),
-    Part("lab", ("tests/lab",)),
-    Part("system", ("tests/system",)),
-    Part("plane-asan", ("tests/plane", *NOT_SANITIZED), sanitizer="address"),
+    # Work for the processor, which measures nothing: two at a time, the longest first.
+    Part("fuzz", ("tests/plane/fuzz",), beside_others=True),
+    Part("plane-asan", ("tests/plane", *NOT_SANITIZED), sanitizer="address", beside_others=True),
+    Part(
+        "unit",
+        ("tests/test_*.py", *(f"tests/{room}" for room in UNIT)),
+        with_coverage=True,
+        beside_others=True,
+    ),
     Part(
         "plane-tsan",
         ("tests/plane/program", "tests/plane/leaves/test_threads.py", *NOT_SANITIZED),
         sanitizer="thread",
+        beside_others=True,
     ),
+    Part("packaging", ("tests/packaging",), beside_others=True),
+    Part("plane", ("tests/plane", "--ignore=tests/plane/fuzz"), beside_others=True),
+    Part("host", ("tests/host",), beside_others=True),
+    # Traffic, which takes the machine for itself.
+    Part("lab", ("tests/lab",)),
+    Part("system", ("tests/system",)),
 )
 NAMES = ("lint", *(part.name for part in PARTS))
-# Run at the same time: work for the processor, which waits for little and measures nothing.
-PAIRS = {"unit": "packaging", "plane-asan": "plane-tsan"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -77,20 +85,17 @@ def main(arguments: Sequence[str]) -> int:
         os.environ["VPND_TEST_RELEASE"] = options.system
     elif not options.part:
         RESULTS.unlink(missing_ok=True)
-    parts = {part.name: part for part in PARTS}
     failed = []
-    left = [name for name in NAMES if name in wanted]
-    while left:
-        name = left.pop(0)
-        beside = PAIRS.get(name)
-        if name == "lint":
-            statuses = {name: _timed(name, lint.main)}
-        elif beside in left:
-            left.remove(beside)
-            statuses = _both(parts[name], parts[beside], options.rest)
-        else:
-            statuses = {name: _timed(name, partial(_run, parts[name], options.rest))}
-        failed += [each for each, status in statuses.items() if status != 0]
+    if "lint" in wanted and _timed("lint", lint.main) != 0:
+        failed.append("lint")
+    chosen = [part for part in PARTS if part.name in wanted]
+    with ThreadPoolExecutor(2) as pool:
+        shared = [part for part in chosen if part.beside_others]
+        statuses = list(pool.map(partial(_run_aside, rest=options.rest), shared))
+    failed += [part.name for part, status in zip(shared, statuses, strict=True) if status != 0]
+    for part in chosen:
+        if not part.beside_others and _timed(part.name, partial(_run, part, options.rest)) != 0:
+            failed.append(part.name)
     results = read_results()
     outcomes = [outcome for name in wanted for outcome in results.get(name, {}).values()]
     print(*(f"part failed: {name}" for name in failed), sep="\n")
@@ -99,18 +104,15 @@ def main(arguments: Sequence[str]) -> int:
     return int(bool(failed) or bad > 0)
 
 
-def _both(one: Part, other: Part, rest: Sequence[str]) -> dict[str, int]:
-    """Runs two parts at the same time; what the other prints follows."""
-    with tempfile.TemporaryFile("w+") as printed, ThreadPoolExecutor(1) as beside:
-        later = beside.submit(_run, other, rest, printed)
-        began = time.monotonic()
-        status = _timed(one.name, partial(_run, one, rest))
-        other_status = later.result()
-        print(f"\n== {other.name}, beside it")
+def _run_aside(part: Part, rest: Sequence[str]) -> int:
+    """Runs a part that shares the machine; its output comes at its end, in one piece."""
+    print(f"\n-- {part.name}: begun", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as printed:
+        status = _run(part, rest, printed)
         printed.seek(0)
-        print(printed.read(), end="")
-        print(f"== {other.name}: {_verdict(other_status)} in {time.monotonic() - began:.0f} s", flush=True)
-    return {one.name: status, other.name: other_status}
+        print(f"\n== {part.name}\n{printed.read()}{_verdict(part.name, status, began)}", flush=True)
+    return status
 
 
 def _run(part: Part, rest: Sequence[str], printed: IO[str] | None = None) -> int:
@@ -143,12 +145,12 @@ def _timed(name: str, do: Callable[[], int]) -> int:
     print(f"\n== {name}", flush=True)
     began = time.monotonic()
     status = do()
-    print(f"== {name}: {_verdict(status)} in {time.monotonic() - began:.0f} s", flush=True)
+    print(_verdict(name, status, began), flush=True)
     return status
 
 
-def _verdict(status: int) -> str:
-    return "ok" if status == 0 else "FAILED"
+def _verdict(name: str, status: int, began: float) -> str:
+    return f"== {name}: {'ok' if status == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s"
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
