@@ -95,7 +95,7 @@ BARS = (
     Bar("10,000 peers: both processes", 100.0, "MB", _plain("hub-10000", "resident_mb"), is_least=False),
     Bar("10,000 peers: vpnctl status", 0.5, "s", _plain("hub-10000", "status_s"), is_least=False),
     Bar("10,000 peers: start to READY", 3.0, "s", _plain("hub-10000", "start_s"), is_least=False),
-    Bar("handshakes answered on one core", 3000.0, "1/s", _plain("hub", "handshakes")),
+    Bar("handshakes answered by the daemon's core", 3000.0, "1/s", _plain("hub", "handshakes")),
     Bar("1,000 peers come back at once", 3.0, "s", _plain("hub", "crowd_s"), is_least=False),
     Bar("bogus initiations: of unflooded", 0.8, "x", _within("hub", "flood_bogus", "flood_none")),
     Bar("… with a right mac1: of unflooded", 0.8, "x", _within("hub", "flood_mac1", "flood_none")),

@@ -111,23 +111,28 @@ def _join_callers(lab: Lab, hub: Host) -> Host:
 
 
 def _handshakes(seconds: int) -> Taken:
-    """The hub on one processor, the callers on another."""
+    """The daemon on a processor, its plane and the callers on another; then the plane beside the daemon."""
     del seconds
+    first, *others = sorted(os.sched_getaffinity(0))
+    other = (others or [first])[0]
+    alone, cookies = _answers(daemon=first, plane=other, callers=other)
+    shared, _ = _answers(daemon=first, plane=first, callers=other)
+    return {"handshakes": alone, "cookies": cookies, "handshakes_shared": shared}
+
+
+def _answers(*, daemon: int, plane: int, callers: int) -> tuple[float, float]:
+    """Answers a second with each on its processor, and how many in a hundred were asked for a cookie."""
     with laboratory() as lab:
         hub = _hub(lab, HANDSHAKES)
-        callers = _join_callers(lab, hub.host)
+        crowd = _join_callers(lab, hub.host)
         hub.start()
-        first, *others = sorted(os.sched_getaffinity(0))
-        hub.pin(first)
+        hub.pin(daemon, plane)
         arguments = (hub.key.public, HUB_OUTER, str(PORT), str(HANDSHAKES), SOURCES, str(_HANDSHAKES_S))
-        result = _ask(callers, "benchmarks.handshakes", arguments, processor=(others or [first])[0])
+        result = _ask(crowd, "benchmarks.handshakes", arguments, processor=callers)
     answered = result["answered"]
     if not answered:
         raise AssertionError("not one initiation was answered")
-    return {
-        "handshakes": answered / result["took_s"],
-        "cookies": result["cookies"] / answered * 100,
-    }
+    return answered / result["took_s"], result["cookies"] / answered * 100
 
 
 def _crowd(seconds: int) -> Taken:

@@ -42,10 +42,10 @@ class MeasuredVpnd(Vpnd):
         assert self.daemon is not None
         return sum(map(_resident_kib, (self.daemon.pid, self.plane_pid()))) * 1024 / 1e6
 
-    def pin(self, processor: int) -> None:
-        """Keeps every thread of daemon and plane on one processor."""
+    def pin(self, daemon: int, plane: int) -> None:
+        """Keeps every thread of the daemon on one processor, and those of its plane on one."""
         assert self.daemon is not None
-        for pid in (self.daemon.pid, self.plane_pid()):
+        for pid, processor in ((self.daemon.pid, daemon), (self.plane_pid(), plane)):
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), {processor})
 
