@@ -54,10 +54,8 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
     chosen = _settings(options)
     log.start_logging(chosen.instance, chosen.log_level)
     try:
-        if options.teardown:
-            return _teardown(chosen)
-        if options.forget:
-            return _forget(chosen)
+        if options.teardown or options.forget:
+            return _teardown(chosen) if options.teardown else _forget(chosen)
         gc.disable()  # nothing of what is read here is garbage
         config = load(chosen.instance, chosen.config_file)
         if not options.check:
