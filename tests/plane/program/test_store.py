@@ -23,6 +23,7 @@ HERE, THERE = "10.1.0.1", "10.2.0.7"
 AWAY = Endpoint(ip_address("192.0.2.7"), 4500)
 CHALLENGE, RESPONSE = 0x23, 0x24
 STARTS_OFFSET = 16  # of store_head.starts
+ROSTER_OFFSET = 24  # of store_head.roster_place
 PORTS_OFFSET = 32 + 32  # in the first place of stored_ports, the link's name
 
 
@@ -66,8 +67,13 @@ class Tunnel:
         (stored,) = self.service.store[name]
         return stored
 
-    def revive(self) -> None:
+    def kill(self) -> None:
+        """Ends the plane once it has written its peers down, which takes it a moment after each change."""
+        wait_until(lambda: os.pread(self.memory("store"), 4, ROSTER_OFFSET) != bytes(4), "the peers' list")
         self.service.kill()
+
+    def revive(self) -> None:
+        self.kill()
         self.service.start()
 
 
@@ -188,7 +194,7 @@ def test_a_peer_that_was_removed_and_a_network_that_moved_stay_so(tunnel: Tunnel
     with contextlib.closing(tunnel.service.connect()) as client:
         client.set_peer(2, public_key(2), [ip_network("10.2.0.0/24")], None)
         client.remove_peer(1)
-        tunnel.service.kill()
+        tunnel.kill()
     tunnel.service.start()
     with contextlib.closing(tunnel.service.connect()) as client:
         inventory = client.inventory()
@@ -240,7 +246,7 @@ def damage(memory: int, offset: int) -> None:
 @pytest.mark.parametrize("name", ["store", "counters", "sessions"])
 def test_a_damaged_head_is_discarded_and_the_next_life_begins_anew(tunnel: Tunnel, name: str) -> None:
     """[I3] Said in one line; what is not of that memory comes back all the same."""
-    tunnel.service.kill()
+    tunnel.kill()
     damage(tunnel.memory(name), 4)
     tunnel.service.start()
     with contextlib.closing(tunnel.service.connect()) as client:
@@ -253,7 +259,7 @@ def test_a_damaged_head_is_discarded_and_the_next_life_begins_anew(tunnel: Tunne
 
 
 def test_a_damaged_description_of_link_and_sockets_is_discarded(tunnel: Tunnel) -> None:
-    tunnel.service.kill()
+    tunnel.kill()
     for place in range(2):
         damage(tunnel.memory("store"), PORTS_OFFSET + place * (72 + 64 * 24))
     tunnel.service.start()
@@ -280,7 +286,7 @@ def test_a_damaged_list_of_peers_is_discarded(tunnel: Tunnel) -> None:
 
 
 def test_a_link_that_was_deleted_meanwhile_is_discarded(tunnel: Tunnel) -> None:
-    tunnel.service.kill()
+    tunnel.kill()
     tunnel.link.delete()
     tunnel.service.start()
     with contextlib.closing(tunnel.service.connect()) as client:
@@ -294,7 +300,7 @@ def test_a_link_that_was_deleted_meanwhile_is_discarded(tunnel: Tunnel) -> None:
 def test_sockets_of_which_one_is_missing_or_another_are_discarded(
     tunnel: Tunnel, namespace: Namespace
 ) -> None:
-    tunnel.service.kill()
+    tunnel.kill()
     (stored,) = tunnel.service.store.pop("socket-1-0")
     tunnel.service.start()
     with contextlib.closing(tunnel.service.connect()) as client:
@@ -303,7 +309,7 @@ def test_sockets_of_which_one_is_missing_or_another_are_discarded(
         assert "stored sockets discarded: one is missing\n" in tunnel.service.said()
         client.set_sockets([stored])
     os.close(stored)
-    tunnel.service.kill()
+    tunnel.kill()
     (stored,) = tunnel.service.store["socket-2-0"]
     other = namespace.udp_socket("127.0.0.1")
     os.dup2(other.fileno(), stored)
@@ -329,7 +335,7 @@ def test_names_nobody_knows_leave_the_store(tunnel: Tunnel) -> None:
 
 def test_what_no_process_gets_to_work_with_is_thrown_away(tunnel: Tunnel) -> None:
     """A content that kills whoever takes it must not do so for ever."""
-    tunnel.service.kill()
+    tunnel.kill()
     os.pwrite(tunnel.memory("store"), (3).to_bytes(4, "little"), STARTS_OFFSET)
     tunnel.service.start()
     with contextlib.closing(tunnel.service.connect()) as client:
@@ -360,7 +366,7 @@ def test_a_session_that_was_not_there_yet_or_no_more_is_wiped(
     tunnel: Tunnel, field: int, value: bytes
 ) -> None:
     """[I3] Not marked as used, in no slot yet, or ended and not yet freed."""
-    tunnel.service.kill()
+    tunnel.kill()
     memory = tunnel.memory("sessions")
     os.pwrite(memory, value, record_of(memory, tunnel.session) + field)
     tunnel.service.start()
@@ -372,7 +378,7 @@ def test_a_session_that_was_not_there_yet_or_no_more_is_wiped(
 
 
 def test_a_session_that_was_being_confirmed_is_confirmed_by_the_next_message(tunnel: Tunnel) -> None:
-    tunnel.service.kill()
+    tunnel.kill()
     memory = tunnel.memory("sessions")
     at = record_of(memory, tunnel.session)
     os.pwrite(memory, bytes([UNCONFIRMED]), at + SLOT)
