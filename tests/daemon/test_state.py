@@ -65,6 +65,20 @@ def test_files_are_written_no_more_often_than_every_10_and_30_seconds(folder: Pa
     assert written == []
 
 
+def test_where_a_peer_is_is_due_as_soon_as_it_is_news_and_then_30_seconds_later(folder: Path) -> None:
+    """[I1] Nothing to write for a while does not put off what comes then."""
+    state = StateDirectory(folder)
+    assert state.store(1, {}, 100.0)
+    assert not state.has_endpoint(ONE, HERE)
+    assert [state.is_due(101.0, has_moved=moved) for moved in (False, True)] == [False, True]
+    assert state.store(1, {ONE: HERE}, 101.0)
+    assert state.has_endpoint(ONE, HERE)
+    assert not state.is_due(109.9, has_moved=True)
+    assert not state.store(1, {ONE: THERE}, 130.9)
+    assert state.is_due(131.0, has_moved=True)
+    assert state.store(1, {ONE: THERE}, 131.0)
+
+
 def test_at_the_end_everything_is_written_at_once(folder: Path) -> None:
     """Whatever the intervals say."""
     state = StateDirectory(folder)

@@ -100,11 +100,11 @@ def test_a_plane_that_does_not_let_our_user_in_is_named_with_the_rule() -> None:
     """Its socket belongs to somebody else by mistake, though anybody may write to it."""
     with as_a_unit_has_it() as instance, instance.plane_of_its_own(STRANGER, PLANE_USER):
         (instance.run / "plane.sock").chmod(0o666)
-        with instance.running(before=AS_DAEMON, env=environment(instance)) as vpnd:
-            (warning,) = vpnd.lines("WARNING")
-            assert f"{instance.run}/plane.sock: the plane closed the connection" in warning
-            assert f"user {DAEMON_USER}" in warning
-            assert "the socket's owner" in warning
+        status, (line,) = instance.start_fails(before=AS_DAEMON, env=environment(instance))
+        assert status == 1
+        assert f"{instance.run}/plane.sock: the plane closed the connection" in line
+        assert f"user {DAEMON_USER}" in line
+        assert "the socket's owner" in line
 
 
 @in_namespace

@@ -39,12 +39,12 @@ def instance(machine: Machine, text: str, *, key: bool = True) -> Iterator[None]
 
 def started(machine: Machine) -> tuple[str, str, str]:
     """Starts the instance and tells how that ended: the unit's state, its exit status, its journal."""
-    cursor = machine.output("journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'")
     machine.run("systemctl start vpnd@other", check=False)
     state = machine.output("systemctl show -P ActiveState vpnd@other")
     status = machine.output("systemctl show -P ExecMainStatus vpnd@other")
-    journal = machine.output(f"journalctl --no-pager -o cat -t vpnd --after-cursor='{cursor}'")
-    return state, status, journal
+    life = machine.output("systemctl show -P InvocationID vpnd@other")
+    machine.run("journalctl --sync")
+    return state, status, machine.output(f"journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID={life}")
 
 
 def test_a_wrong_configuration_is_told_once_mistake_by_mistake(pair: Pair) -> None:

@@ -91,6 +91,7 @@ class Instance:
         self.resolver = Resolver(self._resolved)
         self._sources = Sources()
         self._news: set[PublicKey] = set()  # peers that changed in this turn of the loop
+        self._has_moved = False  # an endpoint is not what the state directory has
         self._timers = timers
         self._wall_clock_ns = wall_clock_ns
         self._known = self.state.load_endpoints()
@@ -165,7 +166,8 @@ class Instance:
         wanted_keys = {peer.public_key for peer in self.config.peers}
         known = self._known | device.endpoints()
         self._known = {key: place for key, place in known.items() if key in wanted_keys}
-        self.state.store(device.last_timestamp_ns, self._known, boottime(), at_once=at_once)
+        now = boottime()
+        self._has_moved = not self.state.store(device.last_timestamp_ns, self._known, now, at_once=at_once)
 
     def known_endpoints(self) -> dict[PublicKey, Endpoint]:
         """Tells where peers were last seen, in this life or the one before."""
@@ -422,8 +424,13 @@ class Instance:
     def _tell_news(self) -> None:
         """Follows what changed since the loop's last turn: thousands of peers may come up in one."""
         for key in self._news:
-            self._sources.learn(key, self.driver.device.endpoint(key), self.config.local.fwmark)
+            endpoint = self.driver.device.endpoint(key)
+            self._sources.learn(key, endpoint, self.config.local.fwmark)
+            if endpoint is not None and not self.state.has_endpoint(key, endpoint):
+                self._has_moved = True
         self._news.clear()
+        if self.state.is_due(boottime(), has_moved=self._has_moved):
+            self.store()
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -431,7 +438,7 @@ class Instance:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self._look_elsewhere()
-            if self.state.is_due(boottime()):
+            if self.state.is_due(boottime(), has_moved=self._has_moved):
                 self.store()
                 await self._write_record()
 

@@ -92,26 +92,35 @@ class StateDirectory:
         if self._write(self._previous_keys_file, json.dumps(content, indent=1) + "\n"):
             self._written_previous_keys = dict(began)
 
-    def is_due(self, now: float) -> bool:
-        """Tells whether `store` would look for changes now."""
-        return now >= min(self._timestamp_due, self._endpoints_due)
+    def has_endpoint(self, peer: PublicKey, endpoint: Endpoint) -> bool:
+        """Tells whether this is what was written of the peer."""
+        return self._written_endpoints.get(peer) == endpoint
+
+    def is_due(self, now: float, *, has_moved: bool) -> bool:
+        """Tells whether `store` would write now; `has_moved`: an endpoint is not what was written of it."""
+        return now >= self._timestamp_due or (has_moved and now >= self._endpoints_due)
 
     def store(
         self, timestamp_ns: int, endpoints: Mapping[PublicKey, Endpoint], now: float, *, at_once: bool = False
-    ) -> None:
-        """Writes what changed, not more often than the intervals above unless `at_once`."""
+    ) -> bool:
+        """Writes what changed, not more often than the intervals above unless `at_once`.
+
+        Tells whether the endpoints stand there as they are.
+        """
         if at_once or now >= self._timestamp_due:
             self._timestamp_due = now + TIMESTAMP_WRITE_INTERVAL_S
             if timestamp_ns != self._written_timestamp_ns and self._write(
                 self._timestamp_file, f"{timestamp_ns}\n"
             ):
                 self._written_timestamp_ns = timestamp_ns
-        if at_once or now >= self._endpoints_due:
+        is_written = endpoints == self._written_endpoints
+        if not is_written and (at_once or now >= self._endpoints_due):
             self._endpoints_due = now + ENDPOINTS_WRITE_INTERVAL_S
-            if endpoints != self._written_endpoints:
-                content = {str(key): str(place) for key, place in endpoints.items()}
-                if self._write(self._endpoints_file, json.dumps(content, indent=1) + "\n"):
-                    self._written_endpoints = dict(endpoints)
+            content = {str(key): str(place) for key, place in endpoints.items()}
+            is_written = self._write(self._endpoints_file, json.dumps(content, indent=1) + "\n")
+            if is_written:
+                self._written_endpoints = dict(endpoints)
+        return is_written
 
     def _read(self, file: Path) -> str | None:
         try:
