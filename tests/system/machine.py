@@ -147,7 +147,9 @@ class Machine:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _inside(self) -> list[str]:
-        return ["nsenter", "-t", str(self._first), "-m", "-u", "-i", "-n", "-p", "-C", *_ENVIRONMENT]
+        # Its root as well: where we are in a chroot ourselves, that is not the root of its mounts.
+        spaces = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
+        return ["nsenter", "-t", str(self._first), *spaces, *_ENVIRONMENT]
 
     def _has_booted(self) -> bool:
         assert self._container is not None
