@@ -194,6 +194,11 @@ def decode_secret(content: bytearray, source: Path) -> Secret:
 
 def write_key_file(path: Path, secret: Secret) -> None:
     """Writes one line of base64 to a new file of mode 0600; never replaces a file. Raises KeyFileError."""
+    write_new_file(path, binascii.b2a_base64(secret.buffer()))
+
+
+def write_new_file(path: Path, content: bytes) -> None:
+    """Writes a key, or one that is sealed, as `write_key_file` does."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -202,7 +207,7 @@ def write_key_file(path: Path, secret: Secret) -> None:
         raise KeyFileError(f"{path}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(binascii.b2a_base64(secret.buffer()))
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
     except OSError as error:

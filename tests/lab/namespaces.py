@@ -31,6 +31,16 @@ class CommandError(AssertionError):
     """A command in the lab ended with an error; the text holds what it printed."""
 
 
+def run_words(
+    words: list[str], shown: str, *, check: bool, timeout_s: float, text: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; where that is an error, CommandError has it as it is `shown`."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, input=text, check=False)
+    if check and done.returncode != 0:
+        raise CommandError(f"{shown}\n[{done.returncode}] {done.stdout}{done.stderr}")
+    return done
+
+
 class Host:
     """One machine of the lab: a network namespace, a folder of its own, and its processes."""
 
@@ -49,12 +59,7 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command line (no shell) to its end; `text` is its standard input."""
         words = ["ip", "netns", "exec", self.namespace, *shlex.split(command)]
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=timeout_s, input=text, check=False
-        )
-        if check and done.returncode != 0:
-            raise CommandError(f"{self.name}$ {command}\n[{done.returncode}] {done.stdout}{done.stderr}")
-        return done
+        return run_words(words, f"{self.name}$ {command}", check=check, timeout_s=timeout_s, text=text)
 
     def output(self, command: str, *, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
         return self.run(command, timeout_s=timeout_s).stdout

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab.namespaces import CommandError, Host, eventually
+from tests.lab.namespaces import Host, eventually, run_words
 from tests.packaging.roots import furnished_root, keep_changes, run_in, scratch
 
 PACKAGES = "systemd systemd-sysv dbus procps iproute2 iputils-ping iperf3 openssh-server openssh-client"
@@ -78,12 +78,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a shell command as root inside; `text` is its standard input."""
         words = [*self._inside(), "sh", "-c", command]
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=timeout_s, input=text, check=False
-        )
-        if check and done.returncode != 0:
-            raise CommandError(f"{self.host}# {command}\n[{done.returncode}] {done.stdout}{done.stderr}")
-        return done
+        return run_words(words, f"{self.host}# {command}", check=check, timeout_s=timeout_s, text=text)
 
     def output(self, command: str, *, timeout_s: float = _COMMAND_S) -> str:
         return self.run(command, timeout_s=timeout_s).stdout.strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vpnd.errors import KeyFileError
-from vpnd.keys import Secret
+from vpnd.keys import Secret, write_new_file
 
 PROGRAM: Final = "systemd-creds"
 SEALED_WITH: Final = ("host", "tpm2", "host+tpm2", "auto")
@@ -38,15 +38,4 @@ def seal(secret: Secret, name: str, file: Path, sealed_with: str, program: str =
     if done.returncode != 0 or not done.stdout:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise KeyFileError(f"{program}: {said[-1] if said else f'ended with {done.returncode}'}")
-    _write(file, done.stdout)
-
-
-def _write(file: Path, sealed: bytes) -> None:
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(sealed)
-            stream.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        raise KeyFileError(f"{file}: {error.strerror}") from error
+    write_new_file(file, done.stdout)
