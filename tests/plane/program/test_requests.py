@@ -17,7 +17,7 @@ from tests.plane.packets import ipv4
 from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 from vpnd.plane import wire
-from vpnd.plane.events import RequestRefused
+from vpnd.plane.events import RequestRefused, SessionPlaced
 from vpnd.plane.program import start_child
 from vpnd.plane.wire import WireType
 
@@ -88,7 +88,7 @@ def busy(tun: Rig) -> Rig:
     peer = tun.add_peer(1)
     tun.add_peer(5, ["10.5.0.0/16", "2001:db8:5::/48"], knows_endpoint=False)
     peer.install(far.Session(5, 6))
-    tun.events()
+    tun.wait_event(SessionPlaced)
     return tun
 
 
@@ -389,9 +389,7 @@ def test_a_request_without_a_sequence_is_answered_only_by_what_there_is_to_tell(
     """Success is silence; a refusal and an answer with content come, after which all goes on as before."""
     busy.client.send_keepalive(1, wait=False)
     busy.client.send_keepalive(7, wait=False)
-    wait_until(
-        lambda: busy.client.read_events() == [RequestRefused("send_keepalive", "no_such_peer")], "refusal"
-    )
+    assert busy.wait_event(RequestRefused) == RequestRefused("send_keepalive", "no_such_peer")
     assert busy.request(WireType.INVENTORY, sequence=0)[0] == ""
     assert busy.inventory().peers
 
@@ -424,7 +422,7 @@ def test_a_long_run_of_refusals_is_told_to_the_last(busy: Rig) -> None:
 
     def is_all_told() -> bool:
         nonlocal told
-        told += len(busy.events())
+        told += sum(isinstance(each, RequestRefused) for each in busy.events())
         return told == count
 
     wait_until(is_all_told, "each refusal")
