@@ -104,7 +104,8 @@ def test_users_groups_and_folders_are_there(machine: Machine) -> None:
 
 
 def test_systemd_has_nothing_to_say_about_the_installed_units(machine: Machine) -> None:
-    units = "vpnd@site.service vpnd-plane@site.service vpnd-plane@site.socket vpnd-link@site.service"
+    units = "vpnd@site.service vpnd-plane@site.service vpnd-plane@site.socket"
+    units += " vpnd-standby@site.service vpnd-standby@site.socket vpnd-link@site.service"
     units += " vpnd-wait-online@site.service vpnd.target"
     said = machine.run(f"for unit in {units}; do systemd-analyze verify --man=no $unit; done")
     assert said == ""

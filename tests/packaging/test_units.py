@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 PROGRAMS = {
     "/usr/sbin/vpnd ": f"{BIN}/vpnd ",
     "/usr/bin/vpnctl ": f"{BIN}/vpnctl ",
-    "/usr/lib/vpnd/vpnd-plane\n": f"{BIN}/vpnd-plane\n",
+    "/usr/lib/vpnd/vpnd-plane": f"{BIN}/vpnd-plane",
 }
 NAMES = sorted(
     path.name for path in UNITS.glob("vpnd*.*") if path.suffix in (".service", ".socket", ".target")
@@ -96,6 +96,7 @@ def test_systemd_would_say_what_it_does_not_know(units: Path) -> None:
     [
         ("vpnd@.service", 2.0),
         ("vpnd-plane@.service", 1.0),
+        ("vpnd-standby@.service", 1.0),
         ("vpnd-link@.service", 2.0),
         ("vpnd-wait-online@.service", 1.0),
     ],

@@ -61,13 +61,18 @@ class ServiceManager:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(str(self.path))
         self.listener.listen(4)
+        self.standby_path = directory / "standby.sock"
+        self.standby_listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.standby_listener.bind(str(self.standby_path))
+        self.standby_listener.listen(4)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     # -- the process --
 
     def start(self) -> None:
-        names, descriptors = ["plane"], [self.listener.fileno()]
+        names = ["plane", "standby"]
+        descriptors = [self.listener.fileno(), self.standby_listener.fileno()]
         for name, stored in self.store.items():
             names += [name] * len(stored)
             descriptors += stored
@@ -90,6 +95,19 @@ class ServiceManager:
         finally:
             for each in lifted:
                 os.close(each)
+
+    def start_standby(self) -> subprocess.Popen[bytes]:
+        """Another process of another unit; returns once it has everything that the plane has."""
+        self.store.pop("relief", None)
+        with self.log.open("ab") as log:
+            command = [self.program or plane_program(), "--standby", self.standby_path]
+            standby = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+        deadline = time.monotonic() + 10
+        while "relief" not in self.store:
+            assert standby.poll() is None, f"the standby ended by itself: {self.said()[-500:]}"
+            assert time.monotonic() < deadline, f"no plane took the standby: {self.said()[-500:]}"
+            time.sleep(0.001)
+        return standby
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """The process ends at once, and what it said until then is heard."""
@@ -181,6 +199,7 @@ class ServiceManager:
             sender.sendto(b"END=1", self.notify.getsockname())
         self._reader.join(5)
         self.listener.close()
+        self.standby_listener.close()
         self.notify.close()
 
 

@@ -112,7 +112,7 @@ assert library.service_store(b'x', 0, False) == 0
 library.service_watchdog_usec.restype = ctypes.c_uint64
 assert library.service_watchdog_usec() == 0
 assert library.service_listen_fd() == -1
-assert library.service_take_stored(b'x') == -1
+assert library.service_take(b'x') == -1
 library.service_is_managed.restype = ctypes.c_bool
 assert not library.service_is_managed()
 library.service_drop_rest()
@@ -126,7 +126,7 @@ def test_what_is_never_taken_leaves_the_store(leaves: Leaves, manager: socket.so
         script = """
 library.service_is_managed.restype = ctypes.c_bool
 assert library.service_is_managed()
-assert library.service_take_stored(b'ours') == 4
+assert library.service_take(b'ours') == 4
 library.service_drop_rest()
 for closed in (3, 5):
     try:
@@ -167,12 +167,12 @@ def test_the_listening_socket_is_told_from_what_the_store_gave_back(leaves: Leav
         listening.bind(str(tmp_path / "plane.sock"))
         listening.listen(1)
         script = """
-assert library.service_take_stored(b'tun') == -1
-assert [library.service_take_stored(b'udp') for _ in range(3)] == [3, 6, -1]
+assert library.service_take(b'tun') == -1
+assert [library.service_take(b'udp') for _ in range(3)] == [3, 6, -1]
 assert library.service_listen_fd() == 4
 assert library.service_listen_fd() == -1
-assert library.service_take_stored(b'memory') == 5
-assert library.service_take_stored(b'plane') == -1
+assert library.service_take(b'memory') == 5
+assert library.service_take(b'plane') == -1
 """
         # Well above 3 to 6, where the child wants them.
         lifted = [fcntl.fcntl(opened.fileno(), fcntl.F_DUPFD, 20) for opened in (udp, listening, memory, udp)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.plane.harness import Rig, plane_program, running_rig, short_lived_program
 from tests.plane.namespace import Namespace
 from tests.plane.service_manager import ServiceManager
+from tests.plane.tunnel import Tunnel
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +63,9 @@ def service(tmp_path: Path) -> Iterator[ServiceManager]:
     service.start()
     yield service
     service.close()
+
+
+@pytest.fixture
+def tunnel(namespace: Namespace, service: ServiceManager) -> Iterator[Tunnel]:
+    with contextlib.ExitStack() as stack:
+        yield Tunnel(namespace, service, stack)

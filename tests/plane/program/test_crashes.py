@@ -6,9 +6,12 @@ import contextlib
 import random
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections import Counter
+
+import pytest
 
 from tests.plane import far
 from tests.plane.harness import is_sanitized
@@ -70,8 +73,28 @@ class Traffic:
             time.sleep(0.0005)
 
 
+class Standbys:
+    """Starts the next one wherever one ended, as its unit does."""
+
+    def __init__(self, service: ServiceManager) -> None:
+        self._service = service
+        self._one: subprocess.Popen[bytes] | None = None
+        self.lives = 0
+
+    def tend(self) -> None:
+        if self._one is None or self._one.poll() is not None:
+            self._one = self._service.start_standby()
+            self.lives += 1
+
+    def close(self) -> None:
+        if self._one is not None:
+            self._one.kill()
+            self._one.wait(5)
+
+
+@pytest.mark.parametrize("stands_by", [False, True], ids=["alone", "with a standby"])
 def test_no_counter_appears_twice_on_the_wire_however_often_the_plane_is_killed(
-    namespace: Namespace, service: ServiceManager
+    namespace: Namespace, service: ServiceManager, stands_by: bool
 ) -> None:
     """[B5, G7] Every other life is killed at any moment of it, its start included."""
     dice = random.Random(5)
@@ -81,10 +104,13 @@ def test_no_counter_appears_twice_on_the_wire_however_often_the_plane_is_killed(
         with contextlib.closing(service.connect()) as client:
             link, _, away = set_up(namespace, client, stack)
             install(client, session, away)
+        standbys = stack.enter_context(contextlib.closing(Standbys(service)))
         traffic = stack.enter_context(Traffic(link, away))
         for crash in range(crashes):
             if crash % 2 == 0:
                 traffic.wait_for_more(service)
+                if stands_by:
+                    standbys.tend()
                 time.sleep(dice.uniform(0, ALIVE_S))
             else:
                 time.sleep(dice.uniform(0, 0.03))
@@ -96,6 +122,8 @@ def test_no_counter_appears_twice_on_the_wire_however_often_the_plane_is_killed(
         with contextlib.closing(service.connect()) as client:
             (listed,) = client.inventory().sessions
             assert listed.local_index == session.local_index
+    if stands_by:
+        assert standbys.lives > crashes // 4
     assert [pair for pair, times in traffic.seen.items() if times > 1] == []
     assert {index for index, _ in traffic.seen} == {session.remote_index}
     assert len(traffic.seen) > crashes

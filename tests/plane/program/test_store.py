@@ -16,71 +16,14 @@ from tests.plane.harness import public_key, wait_until
 from tests.plane.namespace import Link, Namespace
 from tests.plane.packets import number_of, numbered
 from tests.plane.service_manager import ServiceManager, install, set_up
+from tests.plane.tunnel import HERE, ROSTER_OFFSET, THERE, Tunnel
 from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 
-HERE, THERE = "10.1.0.1", "10.2.0.7"
 AWAY = Endpoint(ip_address("192.0.2.7"), 4500)
 CHALLENGE, RESPONSE = 0x23, 0x24
 STARTS_OFFSET = 16  # of store_head.starts
-ROSTER_OFFSET = 24  # of store_head.roster_place
 PORTS_OFFSET = 32 + 32  # in the first place of stored_ports, the link's name
-
-
-class Tunnel:
-    """A plane under the service manager with one peer; of link and socket nobody else has a copy."""
-
-    def __init__(self, namespace: Namespace, service: ServiceManager, closing: contextlib.ExitStack) -> None:
-        self.service = service
-        self.session = far.new_session()
-        with contextlib.closing(service.connect()) as client:
-            self.link, udp, self.away = set_up(namespace, client, closing)
-            install(client, self.session, self.away)
-            self.before = client.inventory()
-            self.born = client.hello.started_at
-        self.address = udp.getsockname()
-        self.link.close_queues()
-        udp.close()
-        service.collect()
-
-    def send_out(self, number: int) -> None:
-        self.link.send(numbered(HERE, THERE, number))
-
-    def send_in(self, number: int) -> None:
-        self.away.sendto(self.session.seal(numbered(THERE, HERE, number)), self.address)
-
-    def arrived_out(self) -> far.Message:
-        return self.session.open(far.receive(self.away, 5))
-
-    def arrived_in(self) -> int:
-        return number_of(self.link.receive(5))
-
-    def check(self, number: int = 7) -> None:
-        """Packets pass both ways."""
-        self.send_out(number)
-        assert number_of(self.arrived_out().plaintext) == number
-        self.send_in(number)
-        assert self.arrived_in() == number
-
-    def memory(self, name: str) -> int:
-        """The one descriptor of that name in the store."""
-        (stored,) = self.service.store[name]
-        return stored
-
-    def kill(self) -> None:
-        """Ends the plane once it has written its peers down, which takes it a moment after each change."""
-        wait_until(lambda: os.pread(self.memory("store"), 4, ROSTER_OFFSET) != bytes(4), "the peers' list")
-        self.service.kill()
-
-    def revive(self) -> None:
-        self.kill()
-        self.service.start()
-
-
-@pytest.fixture
-def tunnel(namespace: Namespace, service: ServiceManager) -> Iterator[Tunnel]:
-    with contextlib.ExitStack() as stack:
-        yield Tunnel(namespace, service, stack)
 
 
 # ---- what comes back ----

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "admission.h"
+#include "passing.h"
 #include "plane.h"
 #include "requests.h"
 
@@ -16,6 +17,7 @@
 #define EVENTS_PER_TURN   32u
 #define TAKEN_PER_TURN    512u /* those included that were answered here */
 
+_Static_assert(PASSED_MAX == WIRE_FDS_MAX, "a message's descriptors");
 _Static_assert(EVENTS_PER_TURN *EVENT_MAX <= WIRE_MESSAGE_MAX, "a turn's events are one message");
 
 int connection_open(struct connection *connection, struct plane *plane, int epoll_fd,
@@ -94,20 +96,10 @@ static void wait_for(struct connection *connection, uint32_t events) {
 
 /* Sends the outgoing message; false if it has to wait or nobody is there any more. */
 static bool send_outgoing(struct connection *connection) {
-    struct iovec part = {connection->outgoing, connection->outgoing_size};
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = {0};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (connection->outgoing_fd >= 0) {
-        message.msg_control = control;
-        message.msg_controllen = sizeof(control);
-        struct cmsghdr *item = CMSG_FIRSTHDR(&message);
-        *item = (struct cmsghdr){
-            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-        memcpy(CMSG_DATA(item), &connection->outgoing_fd, sizeof(int));
-    }
     ssize_t sent;
     do {
-        sent = sendmsg(connection->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = passing_send(connection->fd, connection->outgoing, connection->outgoing_size,
+                            connection->outgoing_fd, MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     if (sent >= 0) {
         connection->outgoing_size = 0;
@@ -166,29 +158,8 @@ struct incoming {
     struct wire_header header;
     const uint8_t *body;
     size_t length;
-    int fds[WIRE_FDS_MAX];
-    unsigned fd_count;
-    int flags; /* of recvmsg */
+    struct passed passed;
 };
-
-static void collect_fds(struct incoming *incoming, struct msghdr *message) {
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item != NULL;
-         item = CMSG_NXTHDR(message, item)) {
-        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(item) + i * sizeof(int), sizeof(fd));
-            if (incoming->fd_count < WIRE_FDS_MAX) {
-                incoming->fds[incoming->fd_count++] = fd;
-            } else {
-                close(fd);
-            }
-        }
-    }
-}
 
 /* Is the next request of the message in hand whole, and its header as it should be? Where the end
  * of the message is not that of a request, nothing of the rest can be. */
@@ -202,11 +173,11 @@ static enum wire_error check_frame(const struct connection *connection, struct i
     incoming->body = bytes + sizeof(incoming->header);
     incoming->length = incoming->header.length;
     size -= sizeof(incoming->header);
-    if ((incoming->flags & MSG_CTRUNC) != 0) {
+    if ((incoming->passed.flags & MSG_CTRUNC) != 0) {
         return WIRE_ERROR_bad_descriptors;
     }
-    bool is_alone = incoming->header.sequence != 0 || incoming->fd_count > 0;
-    if ((incoming->flags & MSG_TRUNC) != 0 || incoming->length > size ||
+    bool is_alone = incoming->header.sequence != 0 || incoming->passed.count > 0;
+    if ((incoming->passed.flags & MSG_TRUNC) != 0 || incoming->length > size ||
         (is_alone && incoming->length != size)) {
         return WIRE_ERROR_bad_length;
     }
@@ -220,8 +191,8 @@ static void answer(struct connection *connection, struct incoming *incoming,
     struct request request = {.plane = plane,
                               .body = incoming->body,
                               .length = incoming->length,
-                              .fds = incoming->fds,
-                              .fd_count = incoming->fd_count,
+                              .fds = incoming->passed.fds,
+                              .fd_count = incoming->passed.count,
                               .reply = connection->outgoing + sizeof(struct wire_header),
                               .is_greeted = connection->is_greeted,
                               .is_awaited = incoming->header.sequence != 0,
@@ -229,8 +200,8 @@ static void answer(struct connection *connection, struct incoming *incoming,
     if (error == 0) {
         error = request_handle(&request, incoming->header.type);
     }
-    for (unsigned i = 0; !request.fds_taken && i < incoming->fd_count; i++) {
-        close(incoming->fds[i]);
+    for (unsigned i = 0; !request.fds_taken && i < incoming->passed.count; i++) {
+        close(incoming->passed.fds[i]);
     }
     if (error != 0) {
         request.reply_length = 0;
@@ -255,13 +226,8 @@ static void answer(struct connection *connection, struct incoming *incoming,
 
 /* Takes the next message in hand; false if there is none. */
 static bool receive(struct connection *connection, struct incoming *incoming) {
-    struct iovec part = {connection->incoming, WIRE_MESSAGE_MAX};
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))];
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control,
-                             .msg_controllen = sizeof(control)};
-    ssize_t size = recvmsg(connection->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t size = passing_receive(connection->fd, connection->incoming, WIRE_MESSAGE_MAX,
+                                   &incoming->passed, MSG_DONTWAIT);
     if (size < 0) {
         if (errno != EAGAIN && errno != EINTR) {
             hang_up(connection);
@@ -273,8 +239,6 @@ static bool receive(struct connection *connection, struct incoming *incoming) {
         hang_up(connection);
         return false;
     }
-    collect_fds(incoming, &message);
-    incoming->flags = message.msg_flags;
     connection->incoming_size = (size_t)size;
     return true;
 }

@@ -1,11 +1,10 @@
 /* vpnd-plane: moves packets between a link and UDP sockets, sealed.
  *
- * Owns the command line, the order of set-up and the main thread's loop. Everything that needs a
- * privilege or a path happens before the sandbox closes; the first byte of anybody else is read
- * after it.
+ * Owns the order of set-up and of the end, for the plane that works and the one that stands by.
+ * Everything that needs a privilege or a path happens before the sandbox closes; the first byte of
+ * anybody else is read after it.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,121 +12,28 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-#include "connection.h"
 #include "inbound.h"
 #include "listener.h"
+#include "loop.h"
+#include "options.h"
 #include "outbound.h"
-#include "plane.h"
 #include "sandbox.h"
-#include "sealing.h"
 #include "service.h"
+#include "standby.h"
 
-#define EXIT_USAGE      64
-#define HOUSEKEEPING_MS 1000
-#define PATH_TICK_MS    100
-#define MAC_AGE_TURNS   10u /* seconds between two sweeps of the MAC table */
-#define BACKLOG         4
-
-enum watched { WATCHED_LISTEN, WATCHED_CONTROL, WATCHED_WAKE, WATCHED_SIGNAL };
-
-struct options {
-    const char *listen_path;
-    const char *aead;
-    int control_fd; /* -1: none */
-};
-
-/* Owned by the main thread. */
-struct program {
-    struct plane plane;
-    struct connection connection;
-    int epoll_fd;
-    int signal_fd;
-    int listen_fd; /* -1: the parent's socket is all there is */
-    uid_t socket_owner;
-    uint64_t kept_house_at_ns;
-    uint64_t watchdog_ns; /* 0: none */
-    uint64_t watched_at_ns;
-    unsigned turns;
-};
+#define NAME_STANDBY "standby" /* FileDescriptorName of its socket unit */
 
 static int fail(const char *what, int error) {
     fprintf(stderr, "vpnd-plane: %s: %s\n", what, strerror(-error));
     return error;
 }
 
-/* ---- the command line ---- */
-
-static void usage(FILE *out) {
-    fputs("usage: vpnd-plane (--control-fd N | --listen PATH) [--aead ipsec-mb|openssl]\n"
-          "       vpnd-plane --version\n",
-          out);
-}
-
-static bool parse_fd(const char *text, int *fd) {
-    char *end;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    if (errno != 0 || *text == '\0' || *end != '\0' || value < 0 || value > 65535) {
-        return false;
-    }
-    *fd = (int)value;
-    return true;
-}
-
-/* True to go on; else *status is the exit status. */
-static bool parse_options(int count, char **arguments, struct options *options, int *status) {
-    static const struct option known[] = {{"control-fd", required_argument, NULL, 'c'},
-                                          {"listen", required_argument, NULL, 'l'},
-                                          {"aead", required_argument, NULL, 'a'},
-                                          {"version", no_argument, NULL, 'v'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    *status = EXIT_USAGE;
-    for (int found; (found = getopt_long(count, arguments, "", known, NULL)) != -1;) {
-        switch (found) {
-        case 'c':
-            if (!parse_fd(optarg, &options->control_fd)) {
-                fprintf(stderr, "vpnd-plane: --control-fd: not a descriptor: %s\n", optarg);
-                return false;
-            }
-            break;
-        case 'l':
-            options->listen_path = optarg;
-            break;
-        case 'a':
-            options->aead = optarg;
-            break;
-        case 'v':
-            puts("vpnd-plane " VPND_VERSION);
-            *status = EXIT_SUCCESS;
-            return false;
-        case 'h':
-            usage(stdout);
-            *status = EXIT_SUCCESS;
-            return false;
-        default:
-            usage(stderr);
-            return false;
-        }
-    }
-    if (optind != count || (options->control_fd >= 0 && options->listen_path != NULL)) {
-        usage(stderr);
-        return false;
-    }
-    return true;
-}
-
 /* ---- the control socket ---- */
 
-static void watch(const struct program *program, int fd, enum watched number) {
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
-    (void)epoll_ctl(program->epoll_fd, EPOLL_CTL_ADD, fd, &event);
-}
-
 static int open_control(struct program *program, const struct options *options) {
-    program->listen_fd = -1;
     if (options->control_fd >= 0) {
         if (!is_control_socket(options->control_fd)) {
             return fail("--control-fd: not a SOCK_SEQPACKET unix socket", -ENOTSOCK);
@@ -140,14 +46,18 @@ static int open_control(struct program *program, const struct options *options) 
             return fail(options->listen_path, error);
         }
     } else {
+        program->standbys_fd = service_take(NAME_STANDBY);
         program->listen_fd = service_listen_fd();
         if (program->listen_fd < 0) {
-            usage(stderr);
+            options_usage();
             return -EINVAL;
         }
     }
     program->socket_owner = listener_owner(program->listen_fd);
-    watch(program, program->listen_fd, WATCHED_LISTEN);
+    loop_watch(program, program->listen_fd, WATCHED_LISTEN);
+    if (program->standbys_fd >= 0) {
+        loop_watch(program, program->standbys_fd, WATCHED_STANDBYS);
+    }
     return 0;
 }
 
@@ -194,6 +104,9 @@ static int open_signals(struct program *program) {
 
 static int open_program(struct program *program, const struct options *options) {
     struct plane *plane = &program->plane;
+    program->listen_fd = -1;
+    program->standbys_fd = -1;
+    program->standby_fd = -1;
     int error = open_signals(program);
     atomic_store(&plane->offloads.wanted, OFFLOAD_ALL);
     plane->aead = aead_choose(options->aead);
@@ -210,24 +123,27 @@ static int open_program(struct program *program, const struct options *options) 
         (error = open_workers(plane)) < 0) {
         return fail("set-up", error);
     }
-    if ((error = store_open(plane, boottime_ns())) < 0) {
-        return fail("shared memory", error);
-    }
-    watch(program, plane->events.wake_fd, WATCHED_WAKE);
-    watch(program, program->signal_fd, WATCHED_SIGNAL);
-    return open_control(program, options);
+    loop_watch(program, plane->events.wake_fd, WATCHED_WAKE);
+    loop_watch(program, program->signal_fd, WATCHED_SIGNAL);
+    return 0;
 }
 
-static int start(struct program *program) {
-    struct plane *plane = &program->plane;
+static int close_sandbox(void) {
     /* Before it gives back memory of a thread's own heap, the C library opens a file of /proc,
      * which the sandbox answers with the end of the process. With one heap it never does. */
     (void)mallopt(M_ARENA_MAX, 1);
     int error = sandbox_enter();
+    return error < 0 ? fail("sandbox", error) : 0;
+}
+
+/* From here on packets move. What a former process left behind is no more to be trusted than a
+ * stranger's packet: it is taken within the sandbox. */
+static int begin(struct program *program) {
+    struct plane *plane = &program->plane;
+    int error = store_open(plane, boottime_ns());
     if (error < 0) {
-        return fail("sandbox", error);
+        return fail("shared memory", error);
     }
-    /* What a former process left behind is no more to be trusted than a stranger's packet. */
     store_take_back(plane, boottime_ns());
     error = crew_start(&plane->outbound);
     if (error == 0) {
@@ -236,137 +152,9 @@ static int start(struct program *program) {
     if (error < 0) {
         return fail("threads", error);
     }
-    program->watchdog_ns = service_watchdog_usec() * 1000;
+    program->works_since_ns = boottime_ns();
     store_settle(plane);
-    service_ready();
     return 0;
-}
-
-/* ---- the loop ---- */
-
-static void accept_one(struct program *program) {
-    int fd = accept4(program->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-        connection_offer(&program->connection, fd, program->socket_owner);
-    }
-}
-
-static void clear_wake(struct program *program) {
-    uint64_t count;
-    (void)!read(program->plane.events.wake_fd, &count, sizeof(count));
-}
-
-static void tick_paths(struct plane *plane, uint64_t now_ns) {
-    for (uint32_t i = 0; i < plane->peers.count; i++) {
-        struct peer *peer = plane->peers.list[i];
-        pthread_mutex_lock(&peer->lock);
-        enum path_task task = path_tick(&peer->path, now_ns);
-        if (task == PATH_FAILED) {
-            atomic_fetch_sub(&plane->probations, 1);
-            drop_count(plane, peer, DROP_path_failed, 1);
-            events_roamed(&plane->events, peer, ROAM_FAILED, &peer->path.now.to);
-        }
-        pthread_mutex_unlock(&peer->lock);
-        if (task == PATH_CHALLENGE) {
-            send_challenge(plane, plane->sender, peer, now_ns);
-        }
-    }
-    sender_flush(plane->sender);
-}
-
-/* Alive means: every worker's loop turned since the last time. */
-static void tend_watchdog(struct program *program, uint64_t now_ns) {
-    if (program->watchdog_ns == 0 ||
-        elapsed_ns(program->watched_at_ns, now_ns) < program->watchdog_ns / 3) {
-        return;
-    }
-    bool is_outbound_alive = crew_is_alive(&program->plane.outbound);
-    bool is_inbound_alive = crew_is_alive(&program->plane.inbound);
-    program->watched_at_ns = now_ns;
-    if (is_outbound_alive && is_inbound_alive) {
-        service_watchdog();
-    }
-}
-
-static void keep_house(struct program *program, uint64_t now_ns) {
-    struct plane *plane = &program->plane;
-    for (uint32_t i = 0; i < plane->peers.count; i++) {
-        struct peer *peer = plane->peers.list[i];
-        pthread_mutex_lock(&peer->lock);
-        peer_expire(plane, peer, now_ns);
-        peer_want_again(plane, peer, now_ns);
-        pthread_mutex_unlock(&peer->lock);
-    }
-    if (++program->turns % MAC_AGE_TURNS == 0) {
-        mac_table_age(plane->macs, now_ns);
-        service_status("%u peers, %zu sessions, %s", plane->peers.count, plane->sessions.count,
-                       program->connection.fd >= 0 ? "vpnd is here" : "vpnd is away");
-    }
-    store_peers_moved(plane); /* where they are, is not told every time */
-    program->kept_house_at_ns = now_ns;
-}
-
-static void turn(struct program *program, const struct epoll_event *ready, int count) {
-    struct plane *plane = &program->plane;
-    struct connection *connection = &program->connection;
-    for (int i = 0; i < count; i++) {
-        switch ((enum watched)ready[i].data.u32) {
-        case WATCHED_LISTEN:
-            accept_one(program);
-            break;
-        case WATCHED_CONTROL:
-            if (connection->fd >= 0) {
-                connection_ready(connection);
-            }
-            break;
-        case WATCHED_WAKE:
-            clear_wake(program);
-            store_peers_moved(plane); /* which may be the news */
-            break;
-        case WATCHED_SIGNAL:
-            plane->stopping = true;
-            break;
-        }
-    }
-    uint64_t now_ns = boottime_ns();
-    if (atomic_load(&plane->probations) > 0) {
-        tick_paths(plane, now_ns);
-    }
-    if (elapsed_ns(program->kept_house_at_ns, now_ns) >= HOUSEKEEPING_MS * (NS_PER_SECOND / 1000)) {
-        keep_house(program, now_ns);
-    }
-    tend_watchdog(program, now_ns);
-    /* While the socket is full nobody needs to wake us for more. */
-    if (connection->outgoing_size == 0) {
-        atomic_store(&plane->events.is_awake, false);
-    }
-    sessions_reap(plane);
-    connection_deliver(connection);
-    store_tend(plane, boottime_ns());
-    if (program->listen_fd < 0 && connection->fd < 0) {
-        plane->stopping = true; /* the parent is gone, and nobody else can come */
-        plane->forgets = true;
-    }
-}
-
-static int timeout_of(const struct program *program) {
-    uint64_t timeout = HOUSEKEEPING_MS;
-    if (atomic_load(&program->plane.probations) > 0 || program->plane.store.is_roster_due) {
-        timeout = PATH_TICK_MS;
-    }
-    uint64_t watchdog = program->watchdog_ns / 3 / (NS_PER_SECOND / 1000);
-    if (program->watchdog_ns > 0 && watchdog < timeout) {
-        timeout = watchdog;
-    }
-    return program->connection.has_more ? 0 : (int)timeout;
-}
-
-static void run(struct program *program) {
-    struct epoll_event ready[8];
-    while (!program->plane.stopping) {
-        int count = epoll_wait(program->epoll_fd, ready, 8, timeout_of(program));
-        turn(program, ready, count);
-    }
 }
 
 /* ---- the end ---- */
@@ -411,21 +199,69 @@ static void close_program(struct program *program) {
     counters_close(plane->counters, plane->counters_fd);
 }
 
+/* ---- the two lives ---- */
+
+static int move_packets(struct program *program, const struct options *options) {
+    if (open_control(program, options) < 0 || close_sandbox() < 0) {
+        return EXIT_FAILURE;
+    }
+    standby_relieve();
+    if (begin(program) < 0) {
+        return EXIT_FAILURE;
+    }
+    program->watchdog_ns = service_watchdog_usec() * 1000;
+    service_ready();
+    loop_run(program);
+    close_program(program);
+    return EXIT_SUCCESS;
+}
+
+/* Ends with EX_TEMPFAIL where a new standby is wanted. */
+static int stand_by(struct program *program, const char *path) {
+    struct standby standby;
+    const struct plane *plane = &program->plane;
+    int error = standby_open(&standby, path);
+    program->is_standby = true;
+    if (error < 0) {
+        (void)fail(path, error);
+        return EXIT_FAILURE;
+    }
+    if (close_sandbox() < 0) {
+        return EXIT_FAILURE;
+    }
+    program->watchdog_ns = service_watchdog_usec() * 1000;
+    service_ready();
+    service_status("waits for a packet mover");
+    enum standby_duty duty = standby_wait(&standby, program->signal_fd, program->watchdog_ns);
+    if (duty != STANDBY_WORKS) {
+        return duty == STANDBY_ENDS ? EXIT_SUCCESS : EX_TEMPFAIL;
+    }
+    loop_watch(program, standby.relief_fd, WATCHED_RELIEF);
+    if (begin(program) < 0) {
+        return EXIT_FAILURE;
+    }
+    if (plane->link.queues > 0) {
+        loop_run(program);
+    }
+    close_program(program);
+    return EX_TEMPFAIL;
+}
+
 int main(int count, char **arguments) {
-    struct options options = {.control_fd = -1};
+    struct options options;
     int status;
-    if (!parse_options(count, arguments, &options, &status)) {
+    if (!options_parse(count, arguments, &options, &status)) {
         return status;
     }
     struct program *program = calloc(1, sizeof(*program));
-    if (program == NULL) {
+    if (program == NULL || open_program(program, &options) < 0) {
         return EXIT_FAILURE;
     }
-    if (open_program(program, &options) < 0 || start(program) < 0) {
+    status = options.standby_path != NULL ? stand_by(program, options.standby_path)
+                                          : move_packets(program, &options);
+    if (status == EXIT_FAILURE) {
         exit(EXIT_FAILURE); /* what stands so far goes with the process */
     }
-    run(program);
-    close_program(program);
     free(program);
-    return EXIT_SUCCESS;
+    return status;
 }

@@ -79,7 +79,7 @@ int service_listen_fd(void) {
     return -1;
 }
 
-int service_take_stored(const char *name) {
+int service_take(const char *name) {
     ask();
     for (int i = 0; i < passed.count; i++) {
         if (passed.fds[i] >= 0 && strcmp(passed.names[i], name) == 0) {

@@ -30,9 +30,10 @@ uint64_t service_watchdog_usec(void);
 /* The SOCK_SEQPACKET listening socket of socket activation, or -1. */
 int service_listen_fd(void);
 
-/* Takes one descriptor out of the store that a former life of this service put there under
- * `name`; each is given out once. -1 when there are no more of that name. Ours to close. */
-int service_take_stored(const char *name);
+/* Takes one descriptor that was passed in under `name`, by a socket unit or by a former life of
+ * this service that stored it; each is given out once. -1 when there are no more of that name. Ours
+ * to close. */
+int service_take(const char *name);
 
 /* Puts a copy of the descriptor into the store. `poll`: let systemd drop it on POLLERR or POLLHUP
  * (a UDP socket raises POLLERR for a mere ICMP error: false for those). 0 or -errno; 0 too when

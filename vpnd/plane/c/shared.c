@@ -4,16 +4,26 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#define LOCK_PAUSES                                                                                \
+    20u /* of a millisecond: a process that ends lets go of one thing after the other */
 
 /* A lock of the process, not of the open file: the descriptor store hands the same open file to
  * the next process, and the two must exclude each other. */
 static int lock_exclusively(int fd) {
+    const struct timespec pause = {.tv_nsec = 1000000};
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_SETLK, &lock) < 0) {
-        return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+    int result = fcntl(fd, F_SETLK, &lock);
+    for (unsigned i = 0; result < 0 && (errno == EACCES || errno == EAGAIN); i++) {
+        if (i == LOCK_PAUSES) {
+            return -EBUSY;
+        }
+        nanosleep(&pause, NULL);
+        result = fcntl(fd, F_SETLK, &lock);
     }
-    return 0;
+    return result < 0 ? -errno : 0;
 }
 
 int shared_take(int fd, size_t size, void **bytes) {

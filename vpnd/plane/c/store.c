@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "keep.h"
 #include "plane.h"
-#include "service.h"
 #include "shared.h"
 #include "stored.h"
 
@@ -89,7 +89,7 @@ static int open_own(struct store *store) {
     store->head->layout = STORE_LAYOUT;
     store->head->layout_sum = layout_sum();
     store->head->magic = STORE_MAGIC;
-    (void)service_store(NAME_STORE, fd, false);
+    keep_put(NAME_STORE, fd, false);
     return 0;
 }
 
@@ -98,7 +98,7 @@ static int take_memory(const char *name, bool may_take) {
     int fd = stored_take(name);
     if (fd >= 0 && !may_take) {
         close(fd);
-        service_unstore(name);
+        keep_drop(name);
         fd = -1;
     }
     return fd;
@@ -115,7 +115,7 @@ static int open_sessions(struct plane *plane, bool may_take, uint64_t now_ns) {
     }
     int error = memory_open(&plane->memory, -1, now_ns);
     if (error == 0) {
-        (void)service_store(NAME_SESSIONS, plane->memory.fd, false);
+        keep_put(NAME_SESSIONS, plane->memory.fd, false);
     }
     return error;
 }
@@ -135,14 +135,14 @@ static int open_counters(struct plane *plane, bool may_take) {
         return made;
     }
     plane->counters_fd = made;
-    (void)service_store(NAME_COUNTERS, made, false);
+    keep_put(NAME_COUNTERS, made, false);
     return 0;
 }
 
 int store_open(struct plane *plane, uint64_t now_ns) {
     bool may_take = false;
     int error = 0;
-    if (service_is_managed()) {
+    if (keep_is_there()) {
         may_take = take_own(&plane->store);
         error = open_own(&plane->store);
     }
@@ -383,7 +383,7 @@ void store_take_back(struct plane *plane, uint64_t now_ns) {
     take_ports(plane);
     take_roster(plane);
     uint32_t sessions = sessions_restore(plane, now_ns);
-    service_drop_rest();
+    keep_drop_rest();
     if (plane->link.queues > 0 || plane->peers.count > 0) {
         fprintf(stderr, "vpnd-plane: took back %s, %u sockets, %u peers, %u sessions\n",
                 plane->link.queues > 0 ? plane->link.name : "no link", plane->sockets.count,
@@ -402,11 +402,12 @@ void store_settle(struct plane *plane) {
 static void forget(struct plane *plane) {
     struct store *store = &plane->store;
     const struct stored_ports *ports = &store->ports;
+    keep_forget();
     stored_drop_row(KIND_QUEUE, ports->link_serial, ports->queues);
     stored_drop_row(KIND_SOCKET, ports->sockets_serial, ports->sockets);
-    service_unstore(NAME_STORE);
-    service_unstore(NAME_SESSIONS);
-    service_unstore(NAME_COUNTERS);
+    keep_drop(NAME_STORE);
+    keep_drop(NAME_SESSIONS);
+    keep_drop(NAME_COUNTERS);
     if (store->head != NULL) {
         (void)madvise(store->head, sizeof(struct memories), MADV_REMOVE); /* it reads as zeros */
     }

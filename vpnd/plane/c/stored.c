@@ -5,19 +5,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "service.h"
-
-#define NAME_SIZE 40u
+#include "keep.h"
 
 /* ---- single ones ---- */
 
 int stored_take(const char *name) {
-    int fd = service_take_stored(name);
-    int other = fd < 0 ? -1 : service_take_stored(name);
+    int fd = keep_take(name);
+    int other = fd < 0 ? -1 : keep_take(name);
     if (other >= 0) {
         close(other);
         close(fd);
-        service_unstore(name);
+        keep_drop(name);
         fd = -1;
     }
     return fd;
@@ -29,7 +27,7 @@ void stored_say_discarded(const char *what, const char *why) {
 
 void stored_discard(const char *name, int fd, const char *why) {
     close(fd);
-    service_unstore(name);
+    keep_drop(name);
     stored_say_discarded(name, why);
 }
 
@@ -41,18 +39,18 @@ const char *stored_reason(int error) {
 
 /* ---- rows ---- */
 
-static void name_of(char name[NAME_SIZE], const char *kind, uint32_t serial, unsigned number) {
-    snprintf(name, NAME_SIZE, "%s-%u-%u", kind, serial, number);
+static void name_of(char name[KEPT_NAME_SIZE], const char *kind, uint32_t serial, unsigned number) {
+    snprintf(name, KEPT_NAME_SIZE, "%s-%u-%u", kind, serial, number);
 }
 
 void stored_put(const char *kind, uint32_t serial, unsigned number, int fd, bool poll) {
-    char name[NAME_SIZE];
+    char name[KEPT_NAME_SIZE];
     name_of(name, kind, serial, number);
-    (void)service_store(name, fd, poll);
+    keep_put(name, fd, poll);
 }
 
 bool stored_take_row(const char *kind, uint32_t serial, unsigned count, int *fds) {
-    char name[NAME_SIZE];
+    char name[KEPT_NAME_SIZE];
     for (unsigned i = 0; i < count; i++) {
         name_of(name, kind, serial, i);
         fds[i] = stored_take(name);
@@ -67,9 +65,9 @@ bool stored_take_row(const char *kind, uint32_t serial, unsigned count, int *fds
 }
 
 void stored_drop_row(const char *kind, uint32_t serial, unsigned count) {
-    char name[NAME_SIZE];
+    char name[KEPT_NAME_SIZE];
     for (unsigned i = 0; i < count; i++) {
         name_of(name, kind, serial, i);
-        service_unstore(name);
+        keep_drop(name);
     }
 }

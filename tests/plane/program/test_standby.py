@@ -1,0 +1,193 @@
+"""The process that stands by: what it goes on with, and when it gives way."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from tests.plane import far
+from tests.plane.harness import plane_program, public_key, wait_until
+from tests.plane.packets import number_of
+from tests.plane.service_manager import ServiceManager, install
+from tests.plane.tunnel import Tunnel
+
+RENEWED = 75  # EX_TEMPFAIL, on which its unit starts the next one
+
+
+@pytest.fixture
+def standby(tunnel: Tunnel) -> Iterator[subprocess.Popen[bytes]]:
+    with started(tunnel.service) as standby:
+        yield standby
+
+
+@contextlib.contextmanager
+def started(service: ServiceManager) -> Iterator[subprocess.Popen[bytes]]:
+    standby = service.start_standby()
+    try:
+        yield standby
+    finally:
+        standby.kill()
+        standby.wait(5)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
+def test_it_goes_on_where_the_plane_ended_and_gives_way_to_the_next(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes], how: signal.Signals
+) -> None:
+    tunnel.check(1)
+    wait_until(tunnel.is_written_down, "the peers' list")
+    tunnel.service.kill(how)
+    tunnel.check(2)
+    assert standby.poll() is None
+    tunnel.service.start()
+    assert standby.wait(5) == RENEWED
+    tunnel.check(3)
+    with contextlib.closing(tunnel.service.connect()) as client:
+        assert client.inventory() == tunnel.before
+    assert "discarded" not in tunnel.service.said()
+
+
+def test_what_waits_in_the_queues_is_forwarded_in_its_order(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    """No packet is lost or comes twice, through the end of one process and the beginning of two."""
+    wait_until(tunnel.is_written_down, "the peers' list")
+    for number in range(90):
+        if number == 30:
+            tunnel.service.kill()
+        if number == 60:
+            tunnel.service.start()
+        tunnel.send_out(number)
+        tunnel.send_in(number)
+    assert [number_of(tunnel.arrived_out().plaintext) for _ in range(90)] == list(range(90))
+    assert [tunnel.arrived_in() for _ in range(90)] == list(range(90))
+    assert standby.wait(5) == RENEWED
+
+
+def test_it_follows_what_the_plane_is_given_later(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    """Another socket, another place of the peer and another session."""
+    with tunnel.namespace.udp_socket("127.0.0.1") as udp, tunnel.namespace.udp_socket("127.0.0.3") as away:
+        with contextlib.closing(tunnel.service.connect()) as client:
+            client.set_sockets([udp.fileno()])
+            client.set_peer(1, public_key(1), [ip_network("10.2.0.0/16")], far.endpoint_of(away))
+            tunnel.session, tunnel.away, tunnel.address = far.new_session(), away, udp.getsockname()
+            install(client, tunnel.session, away)
+            tunnel.check(1)
+        wait_until(tunnel.is_written_down, "the peers' list")
+        tunnel.service.kill()
+        tunnel.check(2)
+        assert standby.poll() is None
+        tunnel.service.start()
+        tunnel.check(3)
+
+
+def test_one_after_the_other_relieves_and_is_relieved(tunnel: Tunnel) -> None:
+    for life in range(5):
+        with started(tunnel.service) as standby:
+            wait_until(tunnel.is_written_down, "the peers' list")
+            tunnel.service.kill()
+            tunnel.check(life)
+            tunnel.service.start()
+            assert standby.wait(5) == RENEWED
+            tunnel.check(100 + life)
+    assert "discarded" not in tunnel.service.said()
+
+
+def test_after_a_real_stop_there_is_nothing_to_go_on_with(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    with contextlib.closing(tunnel.service.connect()) as client:
+        client.stop()
+        assert tunnel.service.child.wait(5) == 0
+    assert standby.wait(5) == 0
+
+
+def test_asked_to_end_it_ends_and_the_plane_goes_on(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    standby.terminate()
+    assert standby.wait(5) == 0
+    tunnel.check(1)
+    with started(tunnel.service):
+        tunnel.check(2)
+
+
+def test_one_that_hangs_costs_the_next_plane_its_patience_and_what_was_kept(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    """Two must never use one session: the next plane begins anew, and says why."""
+    wait_until(tunnel.is_written_down, "the peers' list")
+    tunnel.service.kill()
+    tunnel.check(1)
+    standby.send_signal(signal.SIGSTOP)
+    tunnel.service.start()
+    with contextlib.closing(tunnel.service.connect()) as client:
+        assert client.inventory().sessions == ()
+    assert "the standby does not give way" in tunnel.service.said()
+    assert "another process uses it" in tunnel.service.said()
+    standby.send_signal(signal.SIGCONT)
+    assert standby.wait(5) == RENEWED
+
+
+def test_one_that_the_plane_does_not_know_goes_away_and_moves_nothing(tunnel: Tunnel) -> None:
+    """As when the plane's words found no room: its connection ends, the plane does not."""
+    with started(tunnel.service) as first, started(tunnel.service) as second:
+        assert first.wait(5) == RENEWED
+        tunnel.check(1)
+        assert second.poll() is None
+
+
+def test_who_says_something_else_is_hung_up_on(tunnel: Tunnel) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.connect(str(tunnel.service.standby_path))
+        stranger.settimeout(5)
+        stranger.send(b"hello, with nothing in the hand")
+        assert stranger.recv(1) == b""
+    tunnel.check(1)
+
+
+def test_another_user_is_hung_up_on(tunnel: Tunnel) -> None:
+    folder = tunnel.service.standby_path.parent
+    folder.chmod(0o711)
+    tunnel.service.standby_path.chmod(0o666)
+    script = """
+import os, socket
+one, other = socket.socketpair()
+os.setuid(65534)
+asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+asking.connect("standby.sock")
+asking.settimeout(5)
+try:
+    socket.send_fds(asking, [bytes(1)], [one.fileno()])
+    print(asking.recv(100))
+except (BrokenPipeError, ConnectionResetError):
+    print(b"")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout == "b''\n"
+    tunnel.check(1)
+
+
+def test_without_a_plane_to_stand_by_for_it_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("nobody") / "standby.sock"
+    done = subprocess.run(
+        [plane_program(), "--standby", path], capture_output=True, text=True, timeout=10, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"vpnd-plane: {path}: No such file or directory\n"

@@ -1,0 +1,49 @@
+/* Who holds, by name, the descriptors that the next process to move packets will want: systemd's
+ * store, and the standby, which goes on the moment this process ends (standby.h).
+ *
+ * Owns the list of them, on both sides: what the one puts here, the other finds here. Knows
+ * nothing of what they are. All of it is the main thread's.
+ */
+#ifndef VPND_KEEP_H
+#define VPND_KEEP_H
+
+#include <stdbool.h>
+
+#define KEPT_NAME_SIZE 40u
+
+/* Is there anybody to keep anything, or anything that was kept? */
+bool keep_is_there(void);
+
+/* The descriptor that a former process left under that name, or -1; there may be several. It is
+ * ours, and stays kept until it is dropped. */
+int keep_take(const char *name);
+
+/* Keeps a descriptor, which stays the caller's and open until it is dropped. `poll` as
+ * service_store has it. */
+void keep_put(const char *name, int fd, bool poll);
+void keep_drop(const char *name);
+
+/* Closes and drops what a former process left and nobody took. */
+void keep_drop_rest(void);
+
+/* ---- the working process ---- */
+
+/* From now on the standby at the other end of this SOCK_SEQPACKET connection keeps all too; -1:
+ * there is none any more. False where it did not take what there is. */
+bool keep_share(int connection);
+
+/* Tells the standby to let go of everything: there is nothing to go on with. */
+void keep_forget(void);
+
+/* ---- the standby ---- */
+
+enum keep_news {
+    KEEP_NEWS,     /* it was told something */
+    KEEP_ENDED,    /* the working process has ended */
+    KEEP_FORGOTTEN /* nothing is to be kept any more */
+};
+
+/* Takes the next thing that the working process tells; waits for it. */
+enum keep_news keep_learn(int connection);
+
+#endif
