@@ -100,7 +100,7 @@ class ServiceManager:
         """Another process of another unit; returns once it has everything that the plane has."""
         self.store.pop("relief", None)
         with self.log.open("ab") as log:
-            command = [self.program or plane_program(), "--standby", self.standby_path]
+            command = [str(self.program or plane_program()), "--standby", str(self.standby_path)]
             standby = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         deadline = time.monotonic() + 10
         while "relief" not in self.store:

@@ -115,7 +115,9 @@ def test_what_is_killed_for_memory_comes_back(pair: Pair) -> None:
         )
 
 
-@pytest.mark.parametrize(("unit", "most"), [("vpnd@site", 2.0), ("vpnd-plane@site", 1.0), ("vpnd-standby@site", 1.0)])
+@pytest.mark.parametrize(
+    ("unit", "most"), [("vpnd@site", 2.0), ("vpnd-plane@site", 1.0), ("vpnd-standby@site", 1.0)]
+)
 def test_the_units_are_as_little_exposed_as_is_said(pair: Pair, unit: str, most: float) -> None:
     printed = pair.a.machine.output(f"systemd-analyze security --no-pager {unit}")
     found = re.search(r"Overall exposure level for .*: ([\d.]+)", printed)

@@ -71,9 +71,7 @@ def test_what_waits_in_the_queues_is_forwarded_in_its_order(
     assert standby.wait(5) == RENEWED
 
 
-def test_it_follows_what_the_plane_is_given_later(
-    tunnel: Tunnel, standby: subprocess.Popen[bytes]
-) -> None:
+def test_it_follows_what_the_plane_is_given_later(tunnel: Tunnel, standby: subprocess.Popen[bytes]) -> None:
     """Another socket, another place of the peer and another session."""
     with tunnel.namespace.udp_socket("127.0.0.1") as udp, tunnel.namespace.udp_socket("127.0.0.3") as away:
         with contextlib.closing(tunnel.service.connect()) as client:
@@ -111,9 +109,7 @@ def test_after_a_real_stop_there_is_nothing_to_go_on_with(
     assert standby.wait(5) == 0
 
 
-def test_asked_to_end_it_ends_and_the_plane_goes_on(
-    tunnel: Tunnel, standby: subprocess.Popen[bytes]
-) -> None:
+def test_asked_to_end_it_ends_and_the_plane_goes_on(tunnel: Tunnel, standby: subprocess.Popen[bytes]) -> None:
     standby.terminate()
     assert standby.wait(5) == 0
     tunnel.check(1)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -15,8 +14,8 @@ from tests.plane import far
 from tests.plane.harness import public_key, wait_until
 from tests.plane.namespace import Link, Namespace
 from tests.plane.packets import number_of, numbered
-from tests.plane.service_manager import ServiceManager, install, set_up
-from tests.plane.tunnel import HERE, ROSTER_OFFSET, THERE, Tunnel
+from tests.plane.service_manager import ServiceManager, install
+from tests.plane.tunnel import HERE, THERE, Tunnel
 from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 

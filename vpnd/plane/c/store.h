@@ -1,9 +1,9 @@
 /* What a later process finds again besides the sessions: link, sockets, options, counters, peers.
  *
- * Owns the memory that says what the service manager's store holds, and the order in which both are
- * written: whenever the process ends, what stands there is true or is seen to be doubtful, and then
- * vpnd gives it anew. Without a service manager it does nothing. Knows nothing of how sessions are
- * kept (memory.h) nor of peers (roster.h).
+ * Owns the memory that says what is kept (keep.h), and the order in which both are written:
+ * whenever the process ends, what stands there is true or is seen to be doubtful, and then vpnd
+ * gives it anew. Without a service manager it does nothing. Knows nothing of how sessions are kept
+ * (memory.h) nor of peers (roster.h).
  */
 #ifndef VPND_STORE_H
 #define VPND_STORE_H

@@ -1,4 +1,4 @@
-/* Descriptors in the service manager's store, one by one and in numbered rows.
+/* Descriptors that are kept for a later process, one by one and in numbered rows.
  *
  * Owns their names: one for each memory, and kind, serial and number for the others. Says on
  * standard error, which is the journal, what was stored and is of no use. Knows nothing of what
