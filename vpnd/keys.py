@@ -171,9 +171,8 @@ def read_key_file(path: Path, *, guarded: bool = False) -> Secret:
         os.close(descriptor)
         raise KeyFileError(f"{path}: not a regular file")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o077 and not guarded:
-            raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; run chmod 600 {path}")
+        if not guarded:
+            _refuse_exposed(path, status)
         content = bytearray(_KEY_FILE_LIMIT)
         length = file.readinto(content) or 0
     try:
@@ -182,6 +181,21 @@ def read_key_file(path: Path, *, guarded: bool = False) -> Secret:
         return _decode_secret(content, length, path)
     finally:
         content[:] = bytes(len(content))
+
+
+def check_unexposed(path: Path) -> None:
+    """Raises KeyFileError if others may read the file; one that is out of our own reach is well kept."""
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    _refuse_exposed(path, status)
+
+
+def _refuse_exposed(path: Path, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; run chmod 600 {path}")
 
 
 def decode_secret(content: bytearray, source: Path) -> Secret:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import os
 import secrets as random
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_a_credential_of_the_same_name_wins(site: Site, keys: Path, tmp_path: Pa
     secrets = read_secrets(config_of(site), credentials)
     assert secrets.identity.private.expose() == b"\x09" * 32
     assert secrets.knock.expose() == KNOCK
+
+
+def test_a_credential_hides_no_key_file_that_others_may_read(site: Site, keys: Path, tmp_path: Path) -> None:
+    put(tmp_path / "credentials" / "site.key", PRIVATE)
+    (keys / "site.key").chmod(0o644)
+    with pytest.raises(ConfigError, match=r"keys/site\.key: mode 0644 lets others read it; run chmod 600"):
+        read_secrets(config_of(site), tmp_path / "credentials")
+
+
+@pytest.mark.parametrize("where", ["nowhere", "in a folder that we may not enter"])
+def test_a_key_file_out_of_our_reach_is_well_kept(site: Site, keys: Path, tmp_path: Path, where: str) -> None:
+    config = config_of(site)
+    for name in ("site.key", "site.knock", "berlin.psk"):
+        credential = put(tmp_path / "credentials" / name, PRIVATE)
+        credential.chmod(0o644)
+        credential.parent.chmod(0o755)
+        (keys / name).chmod(0o644)
+    keys.chmod(0o700)
+    if where == "nowhere":
+        shutil.rmtree(keys)
+    with as_nobody(tmp_path):
+        assert read_secrets(config, tmp_path / "credentials").identity.private.expose() == PRIVATE
 
 
 def test_a_bad_credential_is_not_replaced_by_the_file(site: Site, keys: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from vpnd.config.reader import Reading
 from vpnd.config.values import Config
 from vpnd.errors import ConfigError, KeyFileError
-from vpnd.keys import Identity, PublicKey, Secret, read_key_file
+from vpnd.keys import Identity, PublicKey, Secret, check_unexposed, read_key_file
 
 # SetCredential= of vpnd@.service: the service starts without its key, so that we can say which it is.
 _NOT_THERE = b"missing"
@@ -102,6 +102,8 @@ def _read(reading: Reading, config: Config, key: str, path: Path, credentials: P
     try:
         for name in (path.name, f"{path.parent.name}_{path.name}"):
             if credentials is not None and _was_handed_over(credentials / name):
+                # The file behind it may lie open all the same, which systemd does not mind.
+                check_unexposed(path)
                 return read_key_file(credentials / name, guarded=True)
         return read_key_file(path)
     except KeyFileError as error:
