@@ -1,5 +1,6 @@
 import json
 import math
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -60,8 +61,20 @@ def test_the_text_is_that_of_the_standard_encoder(value: object) -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_in_json_is_never_written(number: float) -> None:
-    with pytest.raises(ValueError, match="is no JSON number"):
-        to_text({"a": [number]})
+    for is_indented in (False, True):
+        with pytest.raises(ValueError, match="JSON"):
+            to_text({"a": [number]}, is_indented=is_indented)
+
+
+@given(reports(StatusReport))
+def test_the_text_of_a_report_is_that_of_its_json(report: object) -> None:
+    assert to_text(report) == json.dumps(to_json(report))
+    assert to_text(report, is_indented=True) == json.dumps(to_json(report), indent=2)
+
+
+def test_any_mapping_is_an_object() -> None:
+    assert to_text({"a": MappingProxyType({"b": 1})}) == '{"a": {"b": 1}}'
+    assert to_text(MappingProxyType({"b": 1}), is_indented=True) == '{\n  "b": 1\n}'
 
 
 def test_a_reply_is_one_object_under_ok() -> None:

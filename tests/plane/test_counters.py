@@ -9,7 +9,7 @@ import pytest
 
 from vpnd.errors import PlaneError
 from vpnd.plane import wire
-from vpnd.plane.counters import PlaneCounters, PlaneTotals
+from vpnd.plane.counters import PeerCounters, PlaneCounters, PlaneTotals
 
 PEERS = 10_000
 
@@ -67,6 +67,14 @@ def test_one_peer_by_its_number(memory: int) -> None:
     assert read.drops == {"data_auth": 100}
     write_peer(memory, 9_999, peer(100, has_current=0))
     assert counters.peer(9_999).current_index is None
+    counters.close()
+
+
+def test_a_peer_nobody_spoke_to_has_nothing_but_zeroes(memory: int) -> None:
+    counters = PlaneCounters(memory)
+    assert counters.peer(7) == PeerCounters(None, 0, 0, {}, *[0] * 12)
+    write_peer(memory, 7, peer(0, has_current=0))
+    assert counters.peer(7).staged == 3
     counters.close()
 
 

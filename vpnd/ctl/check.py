@@ -9,7 +9,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from vpnd.config import load, read_secrets
 from vpnd.control import EXIT_CONFIG, EXIT_DONE
 from vpnd.ctl.context import Context, Verb, check_instance_name
 from vpnd.errors import ConfigError, ControlError, Mistake
@@ -46,6 +45,9 @@ def _files(context: Context, arguments: Namespace) -> list[tuple[str, Path]]:
 
 
 def _check(context: Context, instance: str, file: Path) -> tuple[Mistake, ...]:
+    # No other command shall wait for these to be imported.
+    from vpnd.config import load, read_secrets  # noqa: PLC0415
+
     credentials = context.environment.get(_CREDENTIALS)
     try:
         config = load(instance, file)

@@ -17,6 +17,7 @@ from vpnd.errors import ControlError
 T = TypeVar("T")
 
 SOCKET_NAME = "control.sock"
+_BUFFER_SIZE = 256 * 1024  # a status of ten thousand peers is megabytes
 ANSWER_TIMEOUT_S = 10.0  # a daemon answers from memory; slower means it hangs
 
 
@@ -26,7 +27,7 @@ class Client:
     def __init__(self, instance: str, connection: socket.socket) -> None:
         self.instance = instance
         self._socket = connection
-        self._reader = connection.makefile("rb")
+        self._reader = connection.makefile("rb", buffering=_BUFFER_SIZE)
 
     def ask(self, request: Request, kind: type[T], *, timeout_s: float = ANSWER_TIMEOUT_S) -> T:
         """Sends a request and gives its one answer. Raises ControlError."""

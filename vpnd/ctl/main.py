@@ -5,6 +5,7 @@ Owns the command line and the exit status. Verbs raise; here is where it is caug
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -38,7 +39,14 @@ _INTERRUPTED = 130  # what a shell reports for SIGINT
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command of the process's own arguments and streams; gives the exit status."""
-    arguments = parse(sys.argv[1:] if argv is None else argv)
+    gc.disable()  # it would search the report of ten thousand peers again and again, for nothing
+    try:
+        return _run(parse(sys.argv[1:] if argv is None else argv))
+    finally:
+        gc.enable()
+
+
+def _run(arguments: Namespace) -> int:
     terminal = Terminal.of(sys.stdout, sys.stderr, os.environ, may_colour=not arguments.no_color)
     context = Context(
         terminal=terminal,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from vpnd.config import load
 from vpnd.control import EXIT_DONE, EXIT_NOT_RUNNING, EXIT_REFUSED, Why, WhyReport, WhyStep
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.terminal import Terminal
@@ -66,6 +65,8 @@ def _without_daemon(context: Context, instance: str, peer: str) -> WhyReport:
 
 
 def _check_files(context: Context, instance: str, peer: str) -> Iterator[WhyStep]:
+    from vpnd.config import load  # noqa: PLC0415 - see check.py
+
     file = context.config_file(instance)
     try:
         config = load(instance, file)

@@ -142,7 +142,7 @@ def _drops(instance: Instance) -> Iterator[DropReport]:
             yield DropReport(name, texts[name], number, None)
     for peer in instance.config.peers:
         counters = instance.driver.counters(peer.public_key)
-        counted = dict(device.snapshot(peer.public_key).refusals) | (counters.drops if counters else {})
+        counted = {**device.snapshot(peer.public_key).refusals, **(counters.drops if counters else {})}
         for name, number in counted.items():
             if number:
                 yield DropReport(name, texts[name], number, peer.name)

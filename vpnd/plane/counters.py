@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vpnd.errors import PlaneError
@@ -18,6 +19,7 @@ from vpnd.plane import wire
 _DROP_NAMES = tuple(name for name, _ in wire.DROP_REASONS)
 _DROPS_OFFSET, _DROPS_SIZE = wire.PEER_COUNTERS.offsets["drops"]
 _NO_DROPS = bytes(_DROPS_SIZE)
+_NOTHING = bytes(wire.PEER_COUNTERS.size)
 _PEER = struct.Struct("<12Q4I")  # peer_counters up to its drops
 _PEER_DROPS = struct.Struct(f"<{len(_DROP_NAMES)}I")
 _TOTALS = struct.Struct("<5Q")
@@ -38,7 +40,7 @@ class PeerCounters:
     current_index: int | None
     staged: int
     gso_error: int
-    drops: dict[str, int]
+    drops: Mapping[str, int]
     rx_bytes: int
     rx_packets: int
     tx_bytes: int
@@ -51,6 +53,10 @@ class PeerCounters:
     unanswered_received_since_ns: int
     session_messages: int
     session_bytes: int
+
+
+# Of many peers few have ever been spoken to; those are told by one comparison.
+_UNTOUCHED = PeerCounters(None, 0, 0, {}, *[0] * 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ class PlaneCounters:
         if not 0 <= peer_id < self.peer_capacity:
             raise IndexError(peer_id)
         offset = wire.COUNTERS_HEAD.size + peer_id * self._stride
+        if self._map[offset : offset + wire.PEER_COUNTERS.size] == _NOTHING:
+            return _UNTOUCHED
         numbers = _PEER.unpack_from(self._map, offset)
         current_index, has_current, staged, gso_error = numbers[12:]
         drops_at = offset + _DROPS_OFFSET
