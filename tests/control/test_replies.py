@@ -165,6 +165,9 @@ def test_an_instance_is_healthy_while_every_enabled_peer_is_up_and_nothing_was_f
     assert not status(peers=(up, down)).instances[0].is_healthy
     assert not status(peers=(up,), state="degraded").instances[0].is_healthy
     assert not status(peers=(up,), health=(finding,)).instances[0].is_healthy
+    notice = HealthFinding("path-small", "the path is narrow", "", level="notice")
+    assert status(peers=(up,), health=(notice,)).instances[0].is_healthy
+    assert not status(peers=(up,), health=(notice, finding)).instances[0].is_healthy
 
 
 def test_the_cause_is_the_first_check_that_failed() -> None:

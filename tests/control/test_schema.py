@@ -84,7 +84,13 @@ def test_the_json_of_a_status_is_exactly_this() -> None:
                 ],
                 "drops": {"data_replay": 3, "rx_malformed": 17},
                 "health": [
-                    {"code": "clock-back", "text": "the clock went back an hour", "remedy": "set the clock"}
+                    {
+                        "code": "clock-back",
+                        "text": "the clock went back an hour",
+                        "remedy": "set the clock",
+                        "level": "warning",
+                        "peer": None,
+                    }
                 ],
                 "previous_key": None,
             }
@@ -149,6 +155,7 @@ def test_the_schema_knows_the_same_states() -> None:
         (("instances", 0, "peers", 0, "rtt_ms"), "14 ms"),
         (("instances", 0, "peers", 0, "drops"), {"data_replay": -1}),
         (("instances", 0, "health", 0, "code"), ""),
+        (("instances", 0, "health", 0, "level"), "error"),
     ],
 )
 def test_the_schema_refuses_a_wrong_value(path: tuple[Any, ...], value: object) -> None:

@@ -89,13 +89,15 @@ def test_a_finding_is_unhealthy_and_shown_with_its_remedy(console: Console) -> N
     findings = (
         HealthFinding("plane-failed", "the plane is gone", "see its log"),
         HealthFinding("clock", "it went back", ""),
+        HealthFinding("path-small", "it is narrow", "", level="notice"),
     )
     with daemon(console, status(peers=(BERLIN,), health=findings)):
         result = console.run("status")
     assert result.code == 1
-    assert result.out.splitlines()[2:4] == [
+    assert result.out.splitlines()[2:5] == [
         "      ! plane-failed: the plane is gone → see its log",
         "      ! clock: it went back",
+        "      * path-small: it is narrow",
     ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.host import Host, connect, identity, joined, peer_of, peer_of_key
+from vpnd.keys import Secret
 from vpnd.protocol.actions import Action, InstallSession
-from vpnd.protocol.constants import Suite
+from vpnd.protocol.constants import NoticeReason, Suite
 
 STRANGER = identity(9).public
 
@@ -48,6 +49,22 @@ def test_peers_that_do_not_answer_are_told_with_their_attempts() -> None:
     right.is_running = True
     connect(network, left, right)
     assert left.device.unanswered(1) == {}
+
+
+def test_peers_of_whom_there_is_something_to_tell_are_few() -> None:
+    """One that told of drops; one of whom a message was refused, for as long as the reader cares."""
+    network, left, right = joined()
+    assert left.device.noteworthy(0.1) == set()
+    connect(network, left, right)
+    assert left.device.noteworthy(0.1) == set()
+    right.perform(right.device.notice(left.key, NoticeReason.SOURCE, 3))
+    network.run(1.0)
+    assert left.device.noteworthy(0.1) == {right.key}
+    left.configure(peer_of(right, at=right.address, psk=Secret.copy_of(bytes(range(32)))))
+    left.perform(left.device.reconnect(right.key, network.clock.now))
+    network.run(1.0)
+    assert right.device.noteworthy(network.clock.now - 10.0) == {left.key}
+    assert right.device.noteworthy(network.clock.now + 10.0) == set()
 
 
 @pytest.mark.parametrize("seed", range(6))

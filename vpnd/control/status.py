@@ -17,6 +17,7 @@ OFFLOADS = ("udp-gso", "udp-gro", "tun-vnet")
 
 InstanceState = Literal["starting", "up", "degraded", "stopping"]
 PeerState = Literal["up", "connecting", "down", "disabled"]
+FindingLevel = Literal["warning", "notice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,16 @@ class PreviousKeyReport:
 
 @dataclass(frozen=True, slots=True)
 class HealthFinding:
-    """Something an operator should act on: a stable code, one sentence, what to do about it."""
+    """Something an operator should know: a stable code, one sentence, what to do about it.
+
+    A "warning" waits for somebody, a "notice" is good to know. `peer` is the one that it is about, if one.
+    """
 
     code: str
     text: str
     remedy: str
+    level: FindingLevel = "warning"
+    peer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class InstanceReport:
     def is_healthy(self) -> bool:
         """Every enabled peer is up and nothing waits for the operator."""
         peers_fine = all(peer.state in ("up", "disabled") for peer in self.peers)
-        return peers_fine and self.state == "up" and not self.health
+        return peers_fine and self.state == "up" and all(each.level == "notice" for each in self.health)
 
 
 @dataclass(frozen=True, slots=True)

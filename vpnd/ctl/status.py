@@ -95,7 +95,8 @@ def _lines(instance: InstanceReport, terminal: Terminal) -> Iterator[str]:
         yield f"{indent}previous key {instance.previous_key.public_key} {left}"
     for finding in instance.health:
         remedy = f" {terminal.marks.arrow} {finding.remedy}" if finding.remedy else ""
-        yield indent + terminal.paint(f"! {finding.code}: {finding.text}", "red") + remedy
+        mark, colour = ("!", "red") if finding.level == "warning" else ("*", "yellow")
+        yield indent + terminal.paint(f"{mark} {finding.code}: {finding.text}", colour) + remedy
     if instance.peers:
         yield from _peer_lines(instance.peers, terminal)
 

@@ -245,6 +245,13 @@ class Driver:
             return None
         return self.plane.counters.peer(self._ids[key])
 
+    def drops(self) -> dict[str, int]:
+        """Counts what was dropped or refused, by reason, those that are not zero."""
+        total = {name: number for name, number in self.device.refusals.items() if number}
+        for name, number in (self.plane.drops() if self.plane else {}).items():
+            total[name] = total.get(name, 0) + number
+        return total
+
     def name_of(self, peer_id: int) -> str | None:
         """Tells the name of the peer that the plane knows by this number."""
         key = self._keys.get(peer_id)

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from vpnd.config import Config, Secrets
 from vpnd.daemon import planes, snmp, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.driver import Driver
+from vpnd.daemon.drop_trend import DropTrend
 from vpnd.daemon.journal import Event, about
 from vpnd.daemon.overlaps import Overlaps
 from vpnd.daemon.pings import Pings
@@ -46,6 +48,7 @@ _log = logging.getLogger(__name__)
 REVIVE_S = (0.0, 0.2, 1.0, 5.0)  # between tries to get plane or link back; the last repeats
 NETWORK_SETTLES_S = 0.2  # changes of addresses and routes come in bursts
 HOUSEKEEPING_S = 1.0
+PLANE_LOSSES_MANY = 3  # so many are remembered
 ELSEWHERE_AFTER_ATTEMPTS = 3  # unanswered handshakes after which the configured endpoint is tried again
 _GOODBYE_S = 0.05  # protocol section 9.3: three copies, 10 ms apart
 
@@ -93,7 +96,7 @@ class Instance:
         self._news: set[PublicKey] = set()  # peers that changed in this turn of the loop
         self._has_moved = False  # an endpoint is not what the state directory has
         self._timers = timers
-        self._wall_clock_ns = wall_clock_ns
+        self.wall_clock_ns = wall_clock_ns
         self._known = self.state.load_endpoints()
         self._bound: tuple[Endpoint, ...] = ()
         self._address_errors = snmp.address_errors()
@@ -107,6 +110,8 @@ class Instance:
         self._monitor: Monitor | None = None
         self._network_timer: asyncio.TimerHandle | None = None
         self.plane_started_at: float | None = None
+        self.plane_lost_at: deque[float] = deque(maxlen=PLANE_LOSSES_MANY)
+        self.drop_trend = DropTrend()
         self.driver: Driver
 
     # -- start and stop --
@@ -197,7 +202,7 @@ class Instance:
             self.secrets.identity,
             knock=self.secrets.knock,
             options=wanted.device_options(self.config, has_aes=plane.hello.has_aes),
-            wall_clock_ns=self._wall_clock_ns,
+            wall_clock_ns=self.wall_clock_ns,
             random_bytes=os.urandom,
             last_timestamp_ns=self.state.load_timestamp_ns(),
             timers=self._timers,
@@ -210,7 +215,7 @@ class Instance:
 
     def configure_device(self) -> None:
         """Has the Device follow the configuration's peers and our previous key."""
-        wall_s = self._wall_clock_ns() / 1e9
+        wall_s = self.wall_clock_ns() / 1e9
         until = self._overlaps.until(self.config, self.secrets, boottime(), wall_s)
         self.previous_until = until
         options = wanted.peer_options(self.config, self.secrets, self._known, self.previous_keys, until)
@@ -245,6 +250,7 @@ class Instance:
 
     def _plane_gone(self) -> None:
         self.plane_started_at = None
+        self.plane_lost_at.append(boottime())
         self.driver.device.plane_lost()
         self._heal("plane", "the plane is gone", self._revive_plane)
 
@@ -438,6 +444,7 @@ class Instance:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self._look_elsewhere()
+            self.drop_trend.note(self.driver.drops(), boottime())
             if self.state.is_due(boottime(), has_moved=self._has_moved):
                 self.store()
                 await self._write_record()

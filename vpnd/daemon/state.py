@@ -41,6 +41,11 @@ class StateDirectory:
         self._endpoints_due = 0.0
         self._refused: set[Path] = set()  # files that the disk would not take last time
 
+    @property
+    def unwritable(self) -> tuple[str, ...]:
+        """The files that the disk would not take last time."""
+        return tuple(sorted(str(file) for file in self._refused))
+
     def load_timestamp_ns(self) -> int:
         """Tells the last handshake timestamp used, in ns since 1970; 0 when none is known."""
         text = self._read(self._timestamp_file)

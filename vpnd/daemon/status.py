@@ -1,15 +1,14 @@
 """How the instance is, gathered into one StatusReport: the source of text, JSON and metrics.
 
-Owns the words for states and the health findings. Reads everybody, changes nobody.
+Owns the words for states; findings stand in health.py. Reads everybody, changes nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from vpnd.config import PeerConfig
 from vpnd.control import (
-    HealthFinding,
     InstanceReport,
     InstanceState,
     LinkReport,
@@ -18,7 +17,7 @@ from vpnd.control import (
     PlaneReport,
     PreviousKeyReport,
 )
-from vpnd.daemon import wanted
+from vpnd.daemon import health, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.keys import PublicKey
@@ -27,18 +26,12 @@ from vpnd.protocol.peer import PeerSnapshot
 
 SUITE_NAMES = {Suite.AES_256_GCM: "aes-256-gcm", Suite.CHACHA20_POLY1305: "chacha20-poly1305"}
 
-_REMEDIES = {
-    "plane": "it is brought back by itself; if this stays, see the log of vpnd-plane",
-    "link": "it is brought back by itself; if this stays, see the text for what the kernel refuses",
-    "reload": "mend what the text names, then reload again",
-}
-
 
 def report(instance: Instance, only: PeerConfig | None = None) -> InstanceReport:
     """Gathers the whole status of the instance now, with `only` one of its peers where one is given."""
     config, now = instance.config, boottime()
     peers = tuple(_peer(instance, peer, now) for peer in (config.peers if only is None else (only,)))
-    health = tuple(_health(instance))
+    findings = tuple(health.findings(instance))
     interface = config.interface
     return InstanceReport(
         instance=config.instance,
@@ -49,11 +42,8 @@ def report(instance: Instance, only: PeerConfig | None = None) -> InstanceReport
         public_key=str(instance.secrets.identity.public),
         plane=_plane(instance),
         peers=peers,
-        drops=_sum(
-            instance.driver.device.refusals,
-            instance.driver.plane.drops() if instance.driver.plane else {},
-        ),
-        health=health,
+        drops=instance.driver.drops(),
+        health=findings,
         previous_key=previous_key(
             instance, previous.public if (previous := instance.secrets.previous) else None
         ),
@@ -130,11 +120,6 @@ def _plane(instance: Instance) -> PlaneReport:
 
 def _state(instance: Instance) -> InstanceState:
     return "degraded" if instance.failures else "up"
-
-
-def _health(instance: Instance) -> Iterator[HealthFinding]:
-    for part, text in instance.failures.items():
-        yield HealthFinding(f"{part}-failed", text, _REMEDIES[part])
 
 
 def _sum(*counters: Mapping[str, int]) -> dict[str, int]:

@@ -132,6 +132,14 @@ class Device:
             if isinstance(peer.effort, Trying | GaveUp) and peer.effort.attempts >= attempts
         }
 
+    def noteworthy(self, since: float) -> set[PublicKey]:
+        """The peers with narrow paths, with notices of drops, or with a message refused since then."""
+        return {
+            peer.key
+            for peer in self._peers.values()
+            if peer.told_mtu or peer.notices or (peer.last_refusal_at or 0.0) >= since
+        }
+
     def suites(self) -> set[Suite]:
         """The suites of all current sessions."""
         return {peer.slots.current.suite for peer in self._peers.values() if peer.slots.current is not None}
