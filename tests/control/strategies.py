@@ -16,6 +16,7 @@ from vpnd.control import (
     TOPICS,
     WAIT_LIMIT_S,
     Metrics,
+    Monitor,
     Ping,
     Reconnect,
     Reload,
@@ -52,7 +53,7 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
             return reports(typing.cast(type, hint))
         case None:
             return _SCALARS[hint]
-        case types.UnionType:
+        case types.UnionType | typing.Union:
             return st.none() | _values(arguments[0])
         case origin if origin is Literal:
             return st.sampled_from(arguments)
@@ -72,4 +73,5 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(Reconnect, peers),
     st.builds(Wait, st.none() | peers, st.floats(0, WAIT_LIMIT_S)),
     st.just(Metrics()),
+    st.builds(Monitor, st.none() | peers),
 )

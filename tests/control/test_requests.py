@@ -9,6 +9,7 @@ from tests.control.strategies import requests
 from vpnd.control import (
     REQUEST_LIMIT,
     Metrics,
+    Monitor,
     Ping,
     Reconnect,
     Reload,
@@ -42,6 +43,7 @@ json_values = st.recursive(
         (b'{"do": "reconnect", "peer": "berlin"}\n', Reconnect("berlin")),
         (b'{"do": "wait", "timeout_s": 2.5}\n', Wait(None, 2.5)),
         (b'{"do": "metrics"}\n', Metrics()),
+        (b'{"do": "monitor", "peer": "berlin"}\n', Monitor("berlin")),
     ],
 )
 def test_each_verb_has_one_line_and_is_read_back_from_it(line: bytes, request_: Request) -> None:

@@ -22,6 +22,8 @@ def test_the_table_holds_the_verbs_of_the_manual() -> None:
         "show",
         "why",
         "ping",
+        "top",
+        "monitor",
         "metrics",
         "key",
         "check",
@@ -45,7 +47,7 @@ def test_global_options_stand_before_the_verb_or_after_it() -> None:
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["top"], "invalid choice: 'top' (choose from 'status', 'show', 'why'"),
+        (["halt"], "invalid choice: 'halt' (choose from 'status', 'show', 'why'"),
         (["--jso"], "unrecognized arguments: --jso"),
         (["why"], "the following arguments are required: PEER"),
         (["key"], "the following arguments are required: gen|pub|psk"),

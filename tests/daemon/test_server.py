@@ -11,13 +11,13 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vpnd.control import REQUEST_LIMIT, Ping, Reconnect, Request, Status
+from vpnd.control import REQUEST_LIMIT, Monitor, Ping, Reconnect, Request, Status
 from vpnd.daemon import server
 from vpnd.daemon.server import ControlServer, _check_caller
 from vpnd.errors import ControlError
@@ -32,8 +32,10 @@ class Verbs:
     def __init__(self) -> None:
         self.asked: list[Request] = []
         self.is_asked = asyncio.Event()
+        self.is_left = asyncio.Event()
+        self.poured, self.pours = 0, True
 
-    async def answer(self, request: Request) -> AsyncIterator[object]:
+    async def answer(self, request: Request) -> AsyncGenerator[object, None]:
         self.asked.append(request)
         self.is_asked.set()
         match request:
@@ -41,6 +43,14 @@ class Verbs:
                 for number in range(count):
                     yield {"echo": number}
                     await asyncio.sleep(0)
+            case Monitor(peer):
+                try:
+                    while peer != "quiet" and self.pours:
+                        self.poured += 1
+                        yield {"event": "x" * 1000}
+                    await asyncio.Event().wait()
+                finally:
+                    self.is_left.set()
             case Reconnect("large"):
                 yield {"text": "x" * LARGE}
             case Reconnect("refused"):
@@ -211,6 +221,56 @@ def test_a_caller_who_leaves_in_the_middle_costs_nothing(tmp_path: Path) -> None
                 await reader.readline()
             writer.transport.abort()
         assert await ask(connect, b'{"do": "status"}\n') == [{"ok": {"all": "well"}}]
+
+    serve(tmp_path, story)
+
+
+@pytest.mark.parametrize("goodbye", [b"", b'{"do": "status"}\n'])
+def test_one_who_watches_and_hears_nothing_is_missed_when_he_leaves_or_speaks(
+    tmp_path: Path, goodbye: bytes
+) -> None:
+    """[I7] No event need come for that."""
+
+    async def story(connect: Ask, verbs: Verbs) -> None:
+        reader, writer = await connect()
+        writer.write(b'{"do": "monitor", "peer": "quiet"}\n')
+        await verbs.is_asked.wait()
+        assert not verbs.is_left.is_set()
+        writer.write(goodbye)
+        if not goodbye:
+            writer.close()
+        await verbs.is_left.wait()
+        if goodbye:
+            assert await reader.read() == b""
+        assert verbs.asked == [Monitor("quiet")]
+
+    serve(tmp_path, story)
+
+
+def test_one_who_watches_may_be_slow_without_end_and_fills_one_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[I8] He is not hung up on, and gets what was meant for him when he reads."""
+    monkeypatch.setattr(server, "WRITE_TIMEOUT_S", SOON_S)
+
+    async def story(connect: Ask, verbs: Verbs) -> None:
+        slow = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        slow.setblocking(False)
+        slow.connect(str(tmp_path / "control.sock"))
+        slow.send(b'{"do": "monitor"}\n')
+        await verbs.is_asked.wait()
+        await asyncio.sleep(3 * SOON_S)
+        poured = verbs.poured
+        assert 0 < poured < 1000  # a megabyte; what buffers hold is less
+        assert await ask(connect, b'{"do": "status"}\n') == [{"ok": {"all": "well"}}]
+        assert verbs.poured == poured
+        verbs.pours = False
+        text = b""
+        while text.count(b"\n") < poured:
+            text += await asyncio.get_running_loop().sock_recv(slow, 1 << 20)
+        assert not verbs.is_left.is_set()
+        slow.close()
+        await verbs.is_left.wait()
 
     serve(tmp_path, story)
 

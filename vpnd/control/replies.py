@@ -1,7 +1,7 @@
 """The lines a daemon answers with: {"ok": …} or {"error": {"code", "text"}}.
 
 Owns the framing of replies, nothing of what stands in them. Most requests get one line;
-ping gets one per echo and a last one with the summary.
+ping gets one per echo and a last one with the summary, monitor one per event.
 """
 
 from __future__ import annotations

@@ -100,7 +100,20 @@ class Metrics:
     """Asks for a MetricsReport: the status as OpenMetrics text."""
 
 
-Request = Status | Show | Why | Ping | Reload | Reconnect | Wait | Metrics
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """Asks for events as they happen, a Began first, until the asker hangs up; nothing else may follow.
+
+    With `peer` those about other peers are left out.
+    """
+
+    peer: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_peer(self.peer)
+
+
+Request = Status | Show | Why | Ping | Reload | Reconnect | Wait | Metrics | Monitor
 
 _VERBS: Mapping[str, type[Request]] = {
     "status": Status,
@@ -111,6 +124,7 @@ _VERBS: Mapping[str, type[Request]] = {
     "reconnect": Reconnect,
     "wait": Wait,
     "metrics": Metrics,
+    "monitor": Monitor,
 }
 _VERB_OF = {kind: verb for verb, kind in _VERBS.items()}
 

@@ -175,6 +175,7 @@ def _mapping_reader(arguments: tuple[Any, ...], strict: bool) -> _Read:
 
 _COMPOUNDS: Mapping[Any, Callable[[tuple[Any, ...], bool], _Read]] = {
     types.UnionType: _optional_reader,
+    typing.Union: _optional_reader,  # what a Literal or None is
     Literal: _literal_reader,
     tuple: _array_reader,
     Mapping: _mapping_reader,

@@ -34,9 +34,9 @@ class Client:
         self._send(request, timeout_s)
         return self._read(kind, self._receive(timeout_s))
 
-    def stream(self, request: Request, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Iterator[Any]:
+    def stream(self, request: Request, *, timeout_s: float | None = ANSWER_TIMEOUT_S) -> Iterator[Any]:
         """Sends a request and gives its answers as JSON for as long as the caller asks; each one may
-        take `timeout_s`. Raises ControlError.
+        take `timeout_s`, or without one for ever. Raises ControlError.
         """
         self._send(request, timeout_s)
         while True:
@@ -56,7 +56,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, request: Request, timeout_s: float) -> None:
+    def _send(self, request: Request, timeout_s: float | None) -> None:
         self._socket.settimeout(timeout_s)
         try:
             self._socket.sendall(encode_request(request))
@@ -65,7 +65,7 @@ class Client:
         except OSError:
             return  # a daemon that turns us away says why, then closes: reading tells
 
-    def _receive(self, timeout_s: float) -> Any:
+    def _receive(self, timeout_s: float | None) -> Any:
         try:
             line = self._reader.readline(REPLY_LIMIT)
         except TimeoutError:
@@ -82,7 +82,7 @@ class Client:
         except ValueError as error:
             raise ControlError("refused", f"{self.instance} answers in another language: {error}") from None
 
-    def _silent(self, timeout_s: float) -> ControlError:
+    def _silent(self, timeout_s: float | None) -> ControlError:
         return ControlError("timed-out", f"{self.instance} did not answer within {timeout_s:g} s")
 
     def _gone(self) -> ControlError:

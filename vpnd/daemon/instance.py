@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 
 from vpnd.config import Config, Secrets
@@ -112,6 +112,7 @@ class Instance:
         self.plane_started_at: float | None = None
         self.plane_lost_at: deque[float] = deque(maxlen=PLANE_LOSSES_MANY)
         self.drop_trend = DropTrend()
+        self.tell_peers: Callable[[Iterable[PublicKey]], None] | None = None  # set while somebody watches
         self.driver: Driver
 
     # -- start and stop --
@@ -434,6 +435,8 @@ class Instance:
             self._sources.learn(key, endpoint, self.config.local.fwmark)
             if endpoint is not None and not self.state.has_endpoint(key, endpoint):
                 self._has_moved = True
+        if self.tell_peers is not None:
+            self.tell_peers(self._news)
         self._news.clear()
         if self.state.is_due(boottime(), has_moved=self._has_moved):
             self.store()

@@ -14,10 +14,10 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from vpnd.control import REQUEST_LIMIT, Request, decode_request, encode_error, encode_reply
+from vpnd.control import REQUEST_LIMIT, Monitor, Request, decode_request, encode_error, encode_reply
 from vpnd.daemon.journal import Event, about
 from vpnd.errors import ControlError
 
@@ -27,7 +27,7 @@ ADMIN_GROUP = "vpnd-admin"
 REQUEST_TIMEOUT_S = 10.0  # for the request line to arrive
 WRITE_TIMEOUT_S = 10.0  # for the caller to take a reply
 
-Answer = Callable[[Request], AsyncIterator[object]]
+Answer = Callable[[Request], AsyncGenerator[object, None]]
 
 
 class ControlServer:
@@ -74,7 +74,8 @@ class ControlServer:
         try:
             _check_caller(writer.get_extra_info("socket"))
             while line := await asyncio.wait_for(_read_line(reader), REQUEST_TIMEOUT_S):
-                await self._answer_line(line, writer)
+                if not await self._answer_line(line, reader, writer):
+                    break
         except ControlError as error:
             with contextlib.suppress(OSError, TimeoutError):
                 await _write(writer, encode_error(error))
@@ -85,12 +86,45 @@ class ControlServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _answer_line(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer_line(
+        self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Answers one request; tells whether the caller may ask another."""
         try:
-            async for reply in self._answer(decode_request(line)):
+            request = decode_request(line)
+            if isinstance(request, Monitor):
+                await self._follow(request, reader, writer)
+                return False
+            async for reply in self._answer(request):
                 await _write(writer, encode_reply(reply))
         except ControlError as error:
             await _write(writer, encode_error(error))
+        return True
+
+    async def _follow(
+        self, request: Monitor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Gives replies that have no end until the caller hangs up, or speaks, which is hung up on.
+
+        Its patience with a slow one has no end either: what waits for it is bounded where it comes from.
+        """
+        hangs_up = asyncio.ensure_future(reader.read(1))
+        pouring = asyncio.ensure_future(self._pour(request, writer))
+        try:
+            await asyncio.wait((hangs_up, pouring), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hangs_up.cancel()
+            pouring.cancel()
+            ended = await asyncio.gather(hangs_up, pouring, return_exceptions=True)
+        error = ended[1]
+        if isinstance(error, Exception):
+            raise error
+
+    async def _pour(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        async with contextlib.aclosing(self._answer(request)) as replies:
+            async for reply in replies:
+                writer.write(encode_reply(reply))
+                await writer.drain()
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

@@ -7,12 +7,14 @@ carries the replies, which are values of control's own types.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 
 from vpnd.config import PeerConfig
 from vpnd.control import (
     Metrics,
     MetricsReport,
+    Monitor,
     Ping,
     PingEcho,
     PingSummary,
@@ -32,6 +34,7 @@ from vpnd.control import (
 from vpnd.daemon import reload, status, topics, why
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
+from vpnd.daemon.watch import Watch
 from vpnd.errors import ControlError
 
 PING_INTERVAL_S = 1.0
@@ -44,28 +47,41 @@ class Verbs:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._reloading = asyncio.Lock()
+        self._watch = Watch(instance)
 
-    async def answer(self, request: Request) -> AsyncIterator[object]:
+    async def answer(self, request: Request) -> AsyncGenerator[object, None]:
         """Gives the replies to one request. Raises ControlError."""
         match request:
-            case Status(peer):
-                yield StatusReport((status.report(self._instance, self._find(peer) if peer else None),))
-            case Show(topic):
-                yield await topics.report(self._instance, topic)
-            case Why(peer):
-                yield await why.report(self._instance, self._find(peer))
             case Ping():
-                async for reply in self._ping(request):
-                    yield reply
+                replies = self._ping(request)
+            case Monitor(peer):
+                replies = self._watch.events(self._find(peer) if peer else None)
+            case _:
+                yield await self._one(request)
+                return
+        async with contextlib.aclosing(replies):
+            async for reply in replies:
+                yield reply
+
+    async def _one(  # noqa: PLR0911 - one arm per request, none with a decision
+        self, request: Status | Show | Why | Reload | Reconnect | Wait | Metrics
+    ) -> object:
+        match request:
+            case Status(peer):
+                return StatusReport((status.report(self._instance, self._find(peer) if peer else None),))
+            case Show(topic):
+                return await topics.report(self._instance, topic)
+            case Why(peer):
+                return await why.report(self._instance, self._find(peer))
             case Reload(dry_run):
                 async with self._reloading:
-                    yield await reload.reload(self._instance, dry_run=dry_run)
+                    return await reload.reload(self._instance, dry_run=dry_run)
             case Reconnect(peer):
-                yield self._reconnect(self._find(peer))
+                return self._reconnect(self._find(peer))
             case Wait(peer, timeout_s):
-                yield await self._wait(peer, timeout_s)
+                return await self._wait(peer, timeout_s)
             case Metrics():
-                yield MetricsReport(to_openmetrics(StatusReport((status.report(self._instance),))))
+                return MetricsReport(to_openmetrics(StatusReport((status.report(self._instance),))))
 
     def _find(self, name: str) -> PeerConfig:
         config = self._instance.config
@@ -105,7 +121,7 @@ class Verbs:
             except TimeoutError:
                 continue
 
-    async def _ping(self, request: Ping) -> AsyncIterator[object]:
+    async def _ping(self, request: Ping) -> AsyncGenerator[object, None]:
         peer = self._find(request.peer)
         echoes: list[PingEcho] = []
         for sequence in range(1, request.count + 1):
