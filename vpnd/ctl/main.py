@@ -36,19 +36,15 @@ VERBS: tuple[Verb, ...] = (
     reconnect.VERB,
     wait.VERB,
 )
+# The report of ten thousand peers would else be searched for garbage hundreds of times.
+_OBJECTS_UNTIL_GC = 200_000
 _INTERRUPTED = 130  # what a shell reports for SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command of the process's own arguments and streams; gives the exit status."""
-    gc.disable()  # it would search the report of ten thousand peers again and again, for nothing
-    try:
-        return _run(parse(sys.argv[1:] if argv is None else argv))
-    finally:
-        gc.enable()
-
-
-def _run(arguments: Namespace) -> int:
+    gc.set_threshold(_OBJECTS_UNTIL_GC)
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     terminal = Terminal.of(sys.stdout, sys.stderr, os.environ, may_colour=not arguments.no_color)
     context = Context(
         terminal=terminal,
