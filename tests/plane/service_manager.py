@@ -26,6 +26,7 @@ from tests.plane.namespace import Link, Namespace
 from vpnd.plane.client import PlaneClient
 
 _LAUNCHER = Path(__file__).with_name("launcher.c")
+_ENDS_S = 20  # a process that is asked to, also where it is a sanitizer's and the machine is busy
 _ABOVE = 200  # where descriptors stand that are moved down to their places
 
 
@@ -112,18 +113,18 @@ class ServiceManager:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """The process ends at once, and what it said until then is heard."""
         self.child.send_signal(number)
-        self.child.wait(5)
+        self.child.wait(_ENDS_S)
         self.collect()
 
     def terminate(self) -> int:
         """The process ends as it likes to; its exit status."""
         self.child.terminate()
-        status = self.child.wait(5)
+        status = self.child.wait(_ENDS_S)
         self.collect()
         return status
 
-    def connect(self) -> PlaneClient:
-        return PlaneClient.connect(self.path)
+    def connect(self, timeout_s: float = 5.0) -> PlaneClient:
+        return PlaneClient.connect(self.path, timeout_s=timeout_s)
 
     def said(self) -> str:
         """What the process and those before it wrote for the journal."""
@@ -189,7 +190,7 @@ class ServiceManager:
     def abandon(self) -> None:
         """Nothing stays behind, whatever state the process is in."""
         self.child.kill()
-        self.child.wait(5)
+        self.child.wait(_ENDS_S)
         for stored in self.store.values():
             self._close(stored)
         self._end()

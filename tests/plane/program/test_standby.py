@@ -18,6 +18,7 @@ from tests.plane.packets import number_of
 from tests.plane.service_manager import ServiceManager, install
 from tests.plane.tunnel import Tunnel
 
+PATIENCE_S = 20
 RENEWED = 75  # EX_TEMPFAIL, on which its unit starts the next one
 
 
@@ -34,7 +35,7 @@ def started(service: ServiceManager) -> Iterator[subprocess.Popen[bytes]]:
         yield standby
     finally:
         standby.kill()
-        standby.wait(5)
+        standby.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
@@ -47,7 +48,7 @@ def test_it_goes_on_where_the_plane_ended_and_gives_way_to_the_next(
     tunnel.check(2)
     assert standby.poll() is None
     tunnel.service.start()
-    assert standby.wait(5) == RENEWED
+    assert standby.wait(PATIENCE_S) == RENEWED
     tunnel.check(3)
     with contextlib.closing(tunnel.service.connect()) as client:
         assert client.inventory() == tunnel.before
@@ -68,7 +69,7 @@ def test_what_waits_in_the_queues_is_forwarded_in_its_order(
         tunnel.send_in(number)
     assert [number_of(tunnel.arrived_out().plaintext) for _ in range(90)] == list(range(90))
     assert [tunnel.arrived_in() for _ in range(90)] == list(range(90))
-    assert standby.wait(5) == RENEWED
+    assert standby.wait(PATIENCE_S) == RENEWED
 
 
 def test_it_follows_what_the_plane_is_given_later(tunnel: Tunnel, standby: subprocess.Popen[bytes]) -> None:
@@ -85,6 +86,7 @@ def test_it_follows_what_the_plane_is_given_later(tunnel: Tunnel, standby: subpr
         tunnel.check(2)
         assert standby.poll() is None
         tunnel.service.start()
+        assert standby.wait(PATIENCE_S) == RENEWED
         tunnel.check(3)
 
 
@@ -95,7 +97,7 @@ def test_one_after_the_other_relieves_and_is_relieved(tunnel: Tunnel) -> None:
             tunnel.service.kill()
             tunnel.check(life)
             tunnel.service.start()
-            assert standby.wait(5) == RENEWED
+            assert standby.wait(PATIENCE_S) == RENEWED
             tunnel.check(100 + life)
     assert "discarded" not in tunnel.service.said()
 
@@ -105,13 +107,13 @@ def test_after_a_real_stop_there_is_nothing_to_go_on_with(
 ) -> None:
     with contextlib.closing(tunnel.service.connect()) as client:
         client.stop()
-        assert tunnel.service.child.wait(5) == 0
-    assert standby.wait(5) == 0
+        assert tunnel.service.child.wait(PATIENCE_S) == 0
+    assert standby.wait(PATIENCE_S) == 0
 
 
 def test_asked_to_end_it_ends_and_the_plane_goes_on(tunnel: Tunnel, standby: subprocess.Popen[bytes]) -> None:
     standby.terminate()
-    assert standby.wait(5) == 0
+    assert standby.wait(PATIENCE_S) == 0
     tunnel.check(1)
     with started(tunnel.service):
         tunnel.check(2)
@@ -126,18 +128,18 @@ def test_one_that_hangs_costs_the_next_plane_its_patience_and_what_was_kept(
     tunnel.check(1)
     standby.send_signal(signal.SIGSTOP)
     tunnel.service.start()
-    with contextlib.closing(tunnel.service.connect()) as client:
+    with contextlib.closing(tunnel.service.connect(PATIENCE_S)) as client:
         assert client.inventory().sessions == ()
     assert "the standby does not give way" in tunnel.service.said()
     assert "another process uses it" in tunnel.service.said()
     standby.send_signal(signal.SIGCONT)
-    assert standby.wait(5) == RENEWED
+    assert standby.wait(PATIENCE_S) == RENEWED
 
 
 def test_one_that_the_plane_does_not_know_goes_away_and_moves_nothing(tunnel: Tunnel) -> None:
     """As when the plane's words found no room: its connection ends, the plane does not."""
     with started(tunnel.service) as first, started(tunnel.service) as second:
-        assert first.wait(5) == RENEWED
+        assert first.wait(PATIENCE_S) == RENEWED
         tunnel.check(1)
         assert second.poll() is None
 
