@@ -196,7 +196,7 @@ class Switch:
 
 
 def eventually(
-    question: Callable[[], bool], *, within_s: float = 10.0, every_s: float = 0.05, what: str = "it"
+    question: Callable[[], bool], *, within_s: float = 20.0, every_s: float = 0.05, what: str = "it"
 ) -> float:
     """Waits until `question` answers yes and tells how long that took; fails by name when it never does."""
     began = time.monotonic()

@@ -60,7 +60,7 @@ def test_a_child_says_nothing_to_our_service_manager(tmp_path: Path, monkeypatch
     monkeypatch.setenv("LANG", "C")
     child, connection = program.start_child(script)
     connection.close()
-    assert child.wait(5) == 0
+    assert child.wait(20) == 0
     names = {line.partition("=")[0] for line in told.read_text().splitlines()}
     assert "LANG" in names
     assert not names & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS"}

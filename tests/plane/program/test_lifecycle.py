@@ -82,7 +82,7 @@ def test_a_child_ends_when_its_connection_ends() -> None:
     client = PlaneClient(connection)
     assert child.poll() is None
     client.close()
-    assert child.wait(5) == 0
+    assert child.wait(20) == 0
 
 
 def test_a_child_ends_even_if_its_parent_was_killed(tun: Rig) -> None:
@@ -90,7 +90,7 @@ def test_a_child_ends_even_if_its_parent_was_killed(tun: Rig) -> None:
     tun.add_peer(1).install()
     tun._raw.close()
     tun.client.close()
-    assert tun.child.wait(5) == 0
+    assert tun.child.wait(20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

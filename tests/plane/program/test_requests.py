@@ -99,7 +99,7 @@ def fresh() -> Iterator[socket.socket]:
     connection.settimeout(5)
     yield connection
     connection.close()
-    assert child.wait(5) == 0
+    assert child.wait(20) == 0
 
 
 def ask(connection: socket.socket, kind: int, body: bytes = b"") -> int:
@@ -523,7 +523,7 @@ def test_a_network_set_of_130560_is_held_by_one_peer(rig: Rig) -> None:
 
 def test_stop_is_answered_and_ends_the_plane(rig: Rig) -> None:
     rig.client.stop()
-    assert rig.child.wait(5) == 0
+    assert rig.child.wait(20) == 0
     with pytest.raises(PlaneError) as caught:
         rig.client.inventory()
     assert caught.value.code == "gone"

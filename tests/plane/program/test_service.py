@@ -27,7 +27,7 @@ HERE, THERE = "10.1.0.1", "10.2.0.7"
 def test_the_status_line_and_the_end_are_told(service: ServiceManager) -> None:
     service.connect().close()
     service.child.terminate()
-    assert service.child.wait(5) == 0
+    assert service.child.wait(20) == 0
     service.collect()
     assert any("STOPPING=1" in each for each in service.messages)
     service.start()
@@ -187,7 +187,7 @@ def test_two_planes_never_use_the_same_session_memory(
         assert other.inventory().sessions == ()
         other.stop()
         other.close()
-        assert second.child.wait(5) == 0
+        assert second.child.wait(20) == 0
         link.send(numbered(HERE, THERE, 1))
         assert number_of(session.open(far.receive(away)).plaintext) == 1
 
@@ -230,14 +230,14 @@ def test_a_stop_asked_by_vpnd_leaves_no_key_in_the_store(
         stack.callback(os.close, memory)
         client.close()
         service.child.terminate()
-        assert service.child.wait(5) == 0
+        assert service.child.wait(20) == 0
         assert os.pread(memory, 1 << 20, 0).count(session.from_plane[:32]) == 1
         service.start()
         again = service.connect()
         assert len(again.inventory().sessions) == 1
         again.stop()
         again.close()
-        assert service.child.wait(5) == 0
+        assert service.child.wait(20) == 0
         content = os.pread(memory, 1 << 20, 0)
         assert content.count(session.from_plane[:32]) == content.count(session.to_plane[:32]) == 0
 

@@ -362,7 +362,7 @@ def test_a_stop_empties_the_store_and_wipes_what_was_in_it(tunnel: Tunnel) -> No
         client = tunnel.service.connect()
         client.stop()
         client.close()
-        assert tunnel.service.child.wait(5) == 0
+        assert tunnel.service.child.wait(20) == 0
         tunnel.service.collect()
         assert tunnel.service.store == {}
         for memory in memories.values():
