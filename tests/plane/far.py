@@ -99,12 +99,12 @@ def endpoint_of(sock: socket.socket) -> Endpoint:
     return Endpoint.from_sockaddr(sock.getsockname())
 
 
-def receive(sock: socket.socket, timeout_s: float = 2.0) -> bytes:
+def receive(sock: socket.socket, timeout_s: float = 20.0) -> bytes:
     """The next datagram; TimeoutError if none comes."""
     return receive_from(sock, timeout_s)[0]
 
 
-def receive_from(sock: socket.socket, timeout_s: float = 2.0) -> tuple[bytes, Endpoint]:
+def receive_from(sock: socket.socket, timeout_s: float = 20.0) -> tuple[bytes, Endpoint]:
     ready, _, _ = select.select([sock], [], [], timeout_s)
     if not ready:
         raise TimeoutError(f"no datagram within {timeout_s} s")

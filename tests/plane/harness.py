@@ -342,7 +342,7 @@ class Far:
             host = "127.0.0.1" if via.family == socket.AF_INET else "::1"
         via.sendto(datagram, (host, port))
 
-    def receive(self, timeout_s: float = 2.0) -> bytes:
+    def receive(self, timeout_s: float = 20.0) -> bytes:
         return far.receive(self.socket, timeout_s)
 
     def counters(self) -> PeerCounters:

@@ -42,7 +42,7 @@ class LargeFrames:
         )
         self._socket.send(header + frame.content)
 
-    def receive(self, timeout_s: float = 2.0) -> LargeFrame:
+    def receive(self, timeout_s: float = 20.0) -> LargeFrame:
         """The next frame that was written to the link; TimeoutError if none comes."""
         if not select.select([self._socket], [], [], timeout_s)[0]:
             raise TimeoutError(f"no frame within {timeout_s} s")

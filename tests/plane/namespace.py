@@ -107,7 +107,7 @@ class Link:
         """Sends a packet or frame as this machine would: the plane reads it from its queue."""
         self._socket.send(packet)
 
-    def receive(self, timeout_s: float = 2.0) -> bytes:
+    def receive(self, timeout_s: float = 20.0) -> bytes:
         """The next packet or frame that the plane wrote into the link; TimeoutError if none comes."""
         ready, _, _ = select.select([self._socket], [], [], timeout_s)
         if not ready:

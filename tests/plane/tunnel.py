@@ -39,10 +39,10 @@ class Tunnel:
         self.away.sendto(self.session.seal(numbered(THERE, HERE, number)), self.address)
 
     def arrived_out(self) -> far.Message:
-        return self.session.open(far.receive(self.away, 5))
+        return self.session.open(far.receive(self.away))
 
     def arrived_in(self) -> int:
-        return number_of(self.link.receive(5))
+        return number_of(self.link.receive())
 
     def check(self, number: int = 7) -> None:
         """Packets pass both ways."""

@@ -20,6 +20,7 @@ from tests.system.stream import stream
 DAEMON, PLANE = "vpnd@site", "vpnd-plane@site"
 ROUNDS = 3  # of what a busy machine may disturb
 RETRANSMISSION_ROUNDS = 6
+BATCH = 64  # packets
 GAP_MS = 50  # without forwarding, at most
 
 
@@ -117,9 +118,12 @@ def test_a_restart_of_the_daemon_costs_tcp_no_retransmission(
 def test_a_restart_of_the_packet_mover_costs_milliseconds_and_no_packet(
     young: Pair, act: Callable[[Machine], None]
 ) -> None:
-    """Queues of link and sockets hold what comes meanwhile; the session goes on, with no new handshake."""
+    """Queues of link and sockets hold what comes meanwhile; the session goes on, with no new handshake.
+
+    A process that is killed between reading and sending loses what it has in its hands.
+    """
     a, b = young.a, young.b
-    before, gaps = handshakes(b), []
+    before, gaps, lost = handshakes(b), [], []
     for _ in range(ROUNDS):
         plane = a.machine.pid(PLANE)
         with stream(b.office, a.office, a.office_address, mbit=100) as seen:
@@ -129,10 +133,12 @@ def test_a_restart_of_the_packet_mover_costs_milliseconds_and_no_packet(
             settle(a)
             time.sleep(0.3)
         print(f"{act.__name__}: {seen}")
-        assert seen.lost == 0
         gaps.append(seen.gap_ms)
+        lost.append(seen.lost)
     assert handshakes(b) == before
     assert median(gaps) <= GAP_MS
+    assert median(lost) == 0
+    assert max(lost) <= (BATCH if act in {kill_plane, crash_plane} else 0)
 
 
 def test_a_packet_mover_that_hangs_is_ended_by_its_watchdog_and_the_session_goes_on(young: Pair) -> None:

@@ -280,4 +280,4 @@ def test_a_worker_that_does_not_come_back_is_seen_and_an_idle_one_is_not_blamed(
         service.kill(signal.SIGABRT)  # as systemd does
         service.start()
         link.send(numbered(HERE, THERE, 2))
-        assert number_of(session.open(far.receive(away, 5)).plaintext) == 2
+        assert number_of(session.open(far.receive(away)).plaintext) == 2

@@ -58,11 +58,14 @@ def test_it_goes_on_where_the_plane_ended_and_gives_way_to_the_next(
 def test_what_waits_in_the_queues_is_forwarded_in_its_order(
     tunnel: Tunnel, standby: subprocess.Popen[bytes]
 ) -> None:
-    """No packet is lost or comes twice, through the end of one process and the beginning of two."""
+    """No packet is lost or comes twice, through the end of one process and the beginning of two.
+
+    One that is killed loses what it has in its hands, so this one is asked to end.
+    """
     wait_until(tunnel.is_written_down, "the peers' list")
     for number in range(90):
         if number == 30:
-            tunnel.service.kill()
+            tunnel.service.kill(signal.SIGTERM)
         if number == 60:
             tunnel.service.start()
         tunnel.send_out(number)

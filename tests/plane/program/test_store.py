@@ -161,7 +161,7 @@ def test_a_peer_is_where_it_was_proven_to_be(tunnel: Tunnel, namespace: Namespac
                 wait_until(lambda: client.inventory().peers[0].endpoint == place, "the peer's new place")
         tunnel.revive()
         tunnel.send_out(2)
-        arrived = far.receive(moved if is_proven else tunnel.away, 5)
+        arrived = far.receive(moved if is_proven else tunnel.away)
         assert number_of(tunnel.session.open(arrived).plaintext) == 2
 
 
