@@ -6,7 +6,16 @@ from pathlib import Path
 
 from tests.lab.namespaces import eventually
 from tests.lab.tools import machine as shape_of
+from tests.system.machine import Machine
 from tests.system.pair import Pair
+
+
+def traces(machine: Machine) -> list[str]:
+    """What is vpnd's on the disk, by name, place or owner; the package that we brought left out."""
+    named = "find / -xdev -name '*vpnd*' -not -path '/root/*'"
+    owned = "find / -xdev \\( -user vpnd -o -user vpnd-plane -o -group vpnd-admin \\)"
+    places = "find /etc/vpnd"
+    return sorted({line for each in (named, owned, places) for line in machine.output(each).splitlines()})
 
 
 def test_a_tunnel_from_two_files_that_is_there_again_after_a_reboot(bare_pair: Pair, package: Path) -> None:
@@ -47,5 +56,9 @@ def test_a_tunnel_from_two_files_that_is_there_again_after_a_reboot(bare_pair: P
             what="no process and no socket",
         )
         site.machine.run("apt-get purge -y vpnd", timeout_s=120)
-        assert site.machine.output("ls -d /var/lib/vpnd /usr/lib/vpnd 2>/dev/null; true") == ""
-        assert site.machine.output("ls /etc/vpnd/keys") == "site.key"
+        assert traces(site.machine) == [
+            "/etc/vpnd",
+            "/etc/vpnd/keys",
+            "/etc/vpnd/keys/site.key",
+            "/etc/vpnd/site.toml",
+        ]

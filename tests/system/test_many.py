@@ -10,7 +10,7 @@ COUNT = 20
 
 
 def test_twenty_instances_start_restart_and_stop_by_the_target(pair: Pair) -> None:
-    """Nothing is left of them after the stop: no link, route, table, socket, process or folder."""
+    """Nothing is left of them after the stop, or a purge in place of it: no link, route, socket, process."""
     machine = pair.b.machine
     machine.run("systemctl disable --now vpnd@site")
     eventually(lambda: "vpn-site" not in machine.output("ip -br link"), what="the first instance's end")
@@ -38,9 +38,16 @@ def test_twenty_instances_start_restart_and_stop_by_the_target(pair: Pair) -> No
     machine.run("systemctl restart vpnd.target", timeout_s=120)
     eventually(all_active, within_s=60, what="all instances again")
     assert daemons.isdisjoint({machine.pid(unit) for unit in units})
+
+    def nothing_is_left() -> bool:
+        return shape_of(machine.host) == before and not machine.output("ls /run/vpnd; pgrep -a vpnd; true")
+
     machine.run("systemctl stop vpnd.target", timeout_s=120)
-    eventually(lambda: shape_of(machine.host) == before, within_s=60, what="the machine as it was")
-    eventually(
-        lambda: machine.output("ls /run/vpnd; pgrep -a vpnd; true") == "", within_s=30, what="nothing left"
-    )
+    eventually(nothing_is_left, within_s=60, what="the machine as it was")
     assert machine.output("systemctl list-units --failed --no-legend 'vpnd*'") == ""
+
+    machine.run("systemctl start vpnd.target")
+    eventually(all_active, within_s=60, what="all instances once more")
+    machine.run("apt-get purge -y vpnd", timeout_s=120)
+    eventually(nothing_is_left, within_s=60, what="the machine as it was, after a purge")
+    assert machine.output("systemctl list-units --state=active,failed --no-legend 'vpnd*'") == ""
