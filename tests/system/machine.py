@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -111,6 +112,29 @@ class Machine:
     def pid(self, unit: str) -> int:
         """The main process of a unit, as the machine numbers it; 0 without one."""
         return int(self.output(f"systemctl show -P MainPID {unit}"))
+
+    def outer_pid(self, process: int) -> int:
+        """What we call a process that the machine calls `process`."""
+        spaces = Path(f"/proc/{self._first}/ns/pid").readlink()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                names = re.search(r"^NSpid:\s.*\b(\d+)$", status.read_text(), re.MULTILINE)
+                if names is None or int(names[1]) != process:
+                    continue
+                if (status.with_name("ns") / "pid").readlink() == spaces:
+                    return int(status.parent.name)
+        raise AssertionError(f"{self.host} has no process {process}")
+
+    @contextlib.contextmanager
+    def drop_in(self, unit: str, lines: str) -> Iterator[None]:
+        """Adds lines to [Service] of a unit; its next start knows them."""
+        file = f"/etc/systemd/system/{unit}.service.d/test.conf"
+        self.write(file, f"[Service]\n{lines}\n")
+        self.run("systemctl daemon-reload")
+        try:
+            yield
+        finally:
+            self.run(f"rm -r {Path(file).parent}; systemctl daemon-reload")
 
     def journal(self, unit: str, options: str = "") -> str:
         return self.output(f"journalctl --no-pager -o cat -u {unit} {options}")
