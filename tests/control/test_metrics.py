@@ -1,12 +1,21 @@
 # ruff: noqa: E501 -- the lines of the format are as long as they are
+import io
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_fd_to_metric_families
 
 from tests.fakes.status_reports import BERLIN, BERLIN_KEY, OSLO, SITE_KEY, site, status
-from vpnd.control import PlaneReport, StatusReport, to_openmetrics
+from vpnd.control import (
+    HealthFinding,
+    PlaneReport,
+    StatusReport,
+    metric_names,
+    to_openmetrics,
+    to_prometheus,
+)
 
 GOLDEN = f"""\
 # TYPE vpnd_instance info
@@ -28,6 +37,8 @@ vpnd_offload_active{{instance="site",offload="tun-vnet"}} 1
 # TYPE vpnd_health_findings gauge
 # HELP vpnd_health_findings Findings that wait for the operator.
 vpnd_health_findings{{instance="site"}} 0
+# TYPE vpnd_health_finding gauge
+# HELP vpnd_health_finding How many findings there are with this code.
 # TYPE vpnd_drops counter
 # HELP vpnd_drops Packets dropped, by reason, with and without a peer.
 vpnd_drops_total{{instance="site",reason="data_replay"}} 3
@@ -69,6 +80,10 @@ vpnd_peer_handshake_age_seconds{{instance="site",peer="berlin"}} 41.3
 # UNIT vpnd_peer_rtt_seconds seconds
 # HELP vpnd_peer_rtt_seconds Last measured round trip.
 vpnd_peer_rtt_seconds{{instance="site",peer="berlin"}} 0.0142
+# TYPE vpnd_peer_path_mtu_bytes gauge
+# UNIT vpnd_peer_path_mtu_bytes bytes
+# HELP vpnd_peer_path_mtu_bytes Largest outer packet that was seen to arrive at the peer.
+vpnd_peer_path_mtu_bytes{{instance="site",peer="berlin"}} 1480
 # TYPE vpnd_peer_drops counter
 # HELP vpnd_peer_drops Packets of the peer dropped, by reason.
 vpnd_peer_drops_total{{instance="site",peer="berlin",reason="data_replay"}} 3
@@ -116,6 +131,40 @@ def test_each_offload_is_on_or_off() -> None:
     found = samples(status(plane=PlaneReport(1.0, None, ("udp-gro",))))
     active = {dict(labels)["offload"]: value for (name, labels), value in found.items() if "offload" in name}
     assert active == {"udp-gso": 0, "udp-gro": 1, "tun-vnet": 0}
+
+
+def test_findings_are_counted_by_code() -> None:
+    silent, clock = (
+        HealthFinding("peer-silent", "", ""),
+        HealthFinding("clock-behind", "", "", level="notice"),
+    )
+    found = samples(status(health=(silent, clock, silent)))
+    counted = {labels: value for (name, labels), value in found.items() if name == "vpnd_health_finding"}
+    assert counted == {
+        (("code", "peer-silent"), ("instance", "site"), ("level", "warning")): 2,
+        (("code", "clock-behind"), ("instance", "site"), ("level", "notice")): 1,
+    }
+
+
+def test_prometheus_own_format_has_the_same_samples_under_types_it_knows() -> None:
+    report = status()
+    text = to_prometheus(report)
+    kinds = {line.split()[3] for line in text.splitlines() if line.startswith("# TYPE ")}
+    assert kinds == {"counter", "gauge"}
+    assert "# UNIT" not in text
+    assert "# EOF" not in text
+    older = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_fd_to_metric_families(io.StringIO(text))
+        for sample in family.samples
+    ]
+    newer = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(to_openmetrics(report))  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    ]
+    assert older == newer
+    assert {name for name, _, _ in newer} <= set(metric_names())
 
 
 def test_two_instances_share_one_exposition() -> None:

@@ -379,7 +379,7 @@ def check(uid: int, gid: int) -> None:
     _check_caller(Connection(uid, gid))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("uid", "gid"), [(0, 0), (0, 12345), (999, 999), (USER, ADMINS)])
+@pytest.mark.parametrize(("uid", "gid"), [(0, 0), (0, 12345), (999, 999), (USER, ADMINS), (5000, ADMINS)])
 @pytest.mark.usefixtures("accounts")
 def test_root_our_own_user_and_the_groups_members_may(uid: int, gid: int) -> None:
     check(uid, gid)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.lab.namespaces import Host
+from tests.lab.namespaces import Host, Lab
 from tests.lab.vpnd import Vpnd
 
 CALLER_INNER, CALLED_INNER = "10.53.0.1", "10.53.0.2"
 CALLER_INNER6, CALLED_INNER6 = "fd53::1", "fd53::2"
+CALLED_OUTER = "192.0.2.2"
 PORT = 5180
 
 
@@ -75,3 +76,17 @@ class Pair:
 def pair(caller: Host, called: Host) -> Pair:
     """Prepares a daemon on each host; nothing is configured or started yet."""
     return Pair(Vpnd(caller), Vpnd(called))
+
+
+def narrow_pair(lab: Lab) -> Pair:
+    """Joins two hosts by a cable that carries little, and configures their daemons.
+
+    The caller's plane is one that outlives its daemon; it calls again at once whom it lost.
+    """
+    made = pair(lab.host("caller"), lab.host("called"))
+    lab.cable(made.caller.host, "eth0", made.called.host, "eth0", mtu=1300)
+    made.caller.host.run("ip addr add 192.0.2.1/24 dev eth0")
+    made.called.host.run(f"ip addr add {CALLED_OUTER}/24 dev eth0")
+    made.configure(f"{CALLED_OUTER}:{PORT}", caller_peer="keepalive = 1")
+    made.caller.own_plane = True
+    return made

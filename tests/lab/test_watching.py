@@ -13,11 +13,10 @@ import jsonschema
 
 import vpnd
 from tests.lab.namespaces import Lab, eventually
-from tests.lab.pair import Pair, pair
+from tests.lab.pair import CALLED_OUTER, narrow_pair
 from tests.lab.vpnd import BIN, Vpnd
 
 SCHEMA = json.loads((Path(vpnd.__file__).parent / "monitor.schema.json").read_text())
-OUTER_CALLED = "192.0.2.2"
 
 
 class Monitor:
@@ -57,17 +56,6 @@ def is_finding(state: str, code: str) -> Callable[[dict[str, Any]], bool]:
     return lambda event: (event.get("state"), event.get("code")) == (state, code)
 
 
-def tunnel(lab: Lab) -> Pair:
-    """Two daemons on a cable that carries little; the caller's plane is one that outlives its daemon."""
-    made = pair(lab.host("caller"), lab.host("called"))
-    lab.cable(made.caller.host, "eth0", made.called.host, "eth0", mtu=1300)
-    made.caller.host.run("ip addr add 192.0.2.1/24 dev eth0")
-    made.called.host.run(f"ip addr add {OUTER_CALLED}/24 dev eth0")
-    made.configure(f"{OUTER_CALLED}:5180", caller_peer="keepalive = 1")
-    made.caller.own_plane = True
-    return made
-
-
 def findings(daemon: Vpnd) -> dict[str, str]:
     return {each["code"]: each["level"] for each in daemon.ask("status")["instances"][0]["health"]}
 
@@ -77,7 +65,7 @@ def test_a_day_of_an_operator(lab: Lab) -> None:
 
     A path is narrow, a plane ends, a peer falls silent and comes back.
     """
-    made = tunnel(lab)
+    made = narrow_pair(lab)
     caller, called = made.caller, made.called
     made.start()
     eventually(lambda: findings(caller) == {"path-small": "notice"}, within_s=20, what="the narrow path")
@@ -115,7 +103,7 @@ def test_a_day_of_an_operator(lab: Lab) -> None:
 
     table = caller.ctl("top -n 2 -d 0.2").stdout
     assert "called" in table
-    assert f"{OUTER_CALLED}:5180" in table
+    assert f"{CALLED_OUTER}:5180" in table
 
     caller.stop()
     end(watching, other)

@@ -30,7 +30,7 @@ from vpnd.control.events import (
     PeerEvent,
     event_time,
 )
-from vpnd.control.metrics import to_openmetrics
+from vpnd.control.metrics import metric_names, to_openmetrics, to_prometheus
 from vpnd.control.replies import REPLY_LIMIT, decode_reply, encode_error, encode_reply
 from vpnd.control.reports import (
     ConfigReport,
@@ -167,9 +167,11 @@ __all__ = [
     "event_time",
     "exit_code_of",
     "from_json",
+    "metric_names",
     "no_such_peer",
     "parse_json",
     "to_json",
     "to_openmetrics",
+    "to_prometheus",
     "to_text",
 ]

@@ -1,4 +1,4 @@
-"""OpenMetrics text of a StatusReport.
+"""A StatusReport as text for collectors: OpenMetrics, and Prometheus's own older format.
 
 Owns metric names, types and help texts. Knows no socket: vpnctl prints the text, the
 daemon may serve it. Specification: OpenMetrics 1.0.0.
@@ -6,6 +6,7 @@ daemon may serve it. Specification: OpenMetrics 1.0.0.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -31,21 +32,44 @@ class _Family:
 
 def to_openmetrics(report: StatusReport) -> str:
     """Gives one exposition for all instances, "# EOF" included; an unknown value has no sample."""
-    return "".join(f"{line}\n" for line in _lines(report))
+    lines = [line for family in _FAMILIES for line in (*_head(family), *_samples(family, report))]
+    return "".join(f"{line}\n" for line in (*lines, "# EOF"))
 
 
-def _lines(report: StatusReport) -> Iterator[str]:
-    for family in _FAMILIES:
-        yield f"# TYPE {family.name} {family.type}"
-        if family.unit:
-            yield f"# UNIT {family.name} {family.unit}"
-        yield f"# HELP {family.name} {family.help}"
-        for instance in report.instances:
-            for labels, value in family.samples(instance):
-                if value is not None:
-                    joined = ",".join(f'{name}="{_escape(text)}"' for name, text in labels.items())
-                    yield f"{family.name}{family.suffix}{{{joined}}} {_number(value)}"
-    yield "# EOF"
+def to_prometheus(report: StatusReport) -> str:
+    """Gives the same samples in Prometheus's text format 0.0.4, for what does not read the newer one.
+
+    It knows neither units nor the types info and stateset, and names a counter with its suffix.
+    """
+    return "".join(
+        f"{line}\n" for family in _FAMILIES for line in (*_plain_head(family), *_samples(family, report))
+    )
+
+
+def metric_names() -> tuple[str, ...]:
+    """Gives the names of all samples there may be."""
+    return tuple(family.name + family.suffix for family in _FAMILIES)
+
+
+def _head(family: _Family) -> Iterator[str]:
+    yield f"# TYPE {family.name} {family.type}"
+    if family.unit:
+        yield f"# UNIT {family.name} {family.unit}"
+    yield f"# HELP {family.name} {family.help}"
+
+
+def _plain_head(family: _Family) -> Iterator[str]:
+    name = family.name + family.suffix
+    yield f"# HELP {name} {family.help}"
+    yield f"# TYPE {name} {'counter' if family.type == 'counter' else 'gauge'}"
+
+
+def _samples(family: _Family, report: StatusReport) -> Iterator[str]:
+    for instance in report.instances:
+        for labels, value in family.samples(instance):
+            if value is not None:
+                joined = ",".join(f'{name}="{_escape(text)}"' for name, text in labels.items())
+                yield f"{family.name}{family.suffix}{{{joined}}} {_number(value)}"
 
 
 def _escape(text: str) -> str:
@@ -127,6 +151,11 @@ def _findings(instance: InstanceReport) -> Iterator[Sample]:
     yield {"instance": instance.instance}, len(instance.health)
 
 
+def _findings_by_code(instance: InstanceReport) -> Iterator[Sample]:
+    for (code, level), count in Counter((each.code, each.level) for each in instance.health).items():
+        yield {"instance": instance.instance, "code": code, "level": level}, count
+
+
 def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else round(milliseconds / 1000, 9)
 
@@ -139,6 +168,7 @@ _FAMILIES = (
     ),
     _Family("vpnd_offload_active", "gauge", "1 while the kernel's offload is in use.", _offloads),
     _Family("vpnd_health_findings", "gauge", "Findings that wait for the operator.", _findings),
+    _Family("vpnd_health_finding", "gauge", "How many findings there are with this code.", _findings_by_code),
     _Family("vpnd_drops", "counter", "Packets dropped, by reason, with and without a peer.", _drops),
     _Family("vpnd_peer", "info", "What the peer is.", _peer_info),
     _Family(
@@ -193,6 +223,13 @@ _FAMILIES = (
         "Last measured round trip.",
         _per_peer(lambda peer: _seconds(peer.rtt_ms)),
         "seconds",
+    ),
+    _Family(
+        "vpnd_peer_path_mtu_bytes",
+        "gauge",
+        "Largest outer packet that was seen to arrive at the peer.",
+        _per_peer(lambda peer: peer.path_mtu),
+        "bytes",
     ),
     _Family("vpnd_peer_drops", "counter", "Packets of the peer dropped, by reason.", _peer_drops),
 )

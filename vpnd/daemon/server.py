@@ -145,13 +145,15 @@ def _check_caller(connection: socket.socket) -> None:
     _, uid, gid = struct.unpack("3i", credentials)
     if uid in (0, os.geteuid()):
         return
-    try:
-        admins = grp.getgrnam(ADMIN_GROUP)
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        pass
-    else:
-        if admins.gr_gid == gid or admins.gr_gid in os.getgrouplist(user, gid):
-            return
+    if _is_admin(uid, gid):
+        return
     _log.warning("uid %d was turned away from the control socket", uid, extra=about(Event.TURNED_AWAY))
     raise ControlError("not-permitted", f"only root and members of {ADMIN_GROUP} may control vpnd")
+
+
+def _is_admin(uid: int, gid: int) -> bool:
+    """The group counts also of a user without an account, as a unit with DynamicUser= has one."""
+    with contextlib.suppress(KeyError):
+        admins = grp.getgrnam(ADMIN_GROUP).gr_gid
+        return admins == gid or admins in os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    return False
