@@ -276,12 +276,12 @@ def test_a_removal_goes_on_after_a_refusal_and_keeps_the_record_for_the_next(
     before = machine()
     host.apply(a_site())
     sh("mount --bind /bin/false $(command -v nft)")
-    with pytest.raises(HostError, match="nat: list table inet vpnd-site: nft says: 1"):
+    with pytest.raises(HostError, match="nftables: list table inet vpnd-site: nft says: 1"):
         host.remove("site")
     assert "vpn-site" not in sh("ip -br link")
     assert (tmp_path / "site" / "host.json").exists()
     sh("umount $(command -v nft)")
-    assert [str(change) for change in host.remove("site")] == ["nat: remove table inet vpnd-site"]
+    assert [str(change) for change in host.remove("site")] == ["nftables: remove table inet vpnd-site"]
     assert machine() == before
 
 

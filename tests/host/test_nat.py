@@ -65,7 +65,7 @@ def test_a_table_bent_by_hand_is_put_right(host: Host, tampering: str) -> None:
     settle(host, plan)
     before = sh("nft list ruleset")
     sh("nft -f -", stdin=tampering + "\n")
-    assert [change.step for change in host.difference(plan)] == ["nat"]
+    assert [change.step for change in host.difference(plan)] == ["nftables"]
     settle(host, plan)
     assert sh("nft list ruleset") == before
 
@@ -74,7 +74,7 @@ def test_a_table_bent_by_hand_is_put_right(host: Host, tampering: str) -> None:
 def test_a_missing_nft_is_named_where_it_is_needed_and_no_matter_where_it_is_not(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vpnd.host.nat._PLACES", "/nowhere")
+    monkeypatch.setattr("vpnd.host.nft._PLACES", "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
     host.apply(a_plan(LINK))
     with pytest.raises(HostError, match=r"nft is not installed.*package nftables"):
@@ -86,7 +86,7 @@ def test_a_missing_nft_is_named_where_it_is_needed_and_no_matter_where_it_is_not
 def test_what_nft_says_reaches_the_error(host: Host) -> None:
     sh("mount -t tmpfs none /tmp && printf '#!/bin/sh\\necho no such luck >&2; exit 1\\n' > /tmp/nft")
     sh("chmod +x /tmp/nft && mount --bind /tmp/nft $(command -v nft)")
-    with pytest.raises(HostError, match="nat: list table inet vpnd-site: nft says: no such luck"):
+    with pytest.raises(HostError, match="nftables: list table inet vpnd-site: nft says: no such luck"):
         host.apply(a_plan(LINK, masquerade=("10.8.0.0/20",)))
 
 

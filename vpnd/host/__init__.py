@@ -6,7 +6,16 @@ peer and no packet.
 
 from vpnd.host.host import Host, PartlyAppliedError
 from vpnd.host.monitor import AddressesChanged, LinkGone, Monitor, MonitorEvent, RoutesChanged
-from vpnd.host.plan import ROUTE_PROTOCOL, Change, HostPlan, LinkPlan, RoutePlan
+from vpnd.host.plan import (
+    ROUTE_PROTOCOL,
+    Change,
+    FilterPlan,
+    HostPlan,
+    LinkPlan,
+    Permission,
+    RoutePlan,
+)
+from vpnd.host.table_monitor import TableMonitor
 from vpnd.host.tun import VNET_HEADER_BYTES, open_link
 
 __all__ = [
@@ -14,6 +23,7 @@ __all__ = [
     "VNET_HEADER_BYTES",
     "AddressesChanged",
     "Change",
+    "FilterPlan",
     "Host",
     "HostPlan",
     "LinkGone",
@@ -21,7 +31,9 @@ __all__ = [
     "Monitor",
     "MonitorEvent",
     "PartlyAppliedError",
+    "Permission",
     "RoutePlan",
     "RoutesChanged",
+    "TableMonitor",
     "open_link",
 ]

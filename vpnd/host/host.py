@@ -20,6 +20,7 @@ from pathlib import Path
 
 from vpnd.errors import HostError
 from vpnd.host import state
+from vpnd.host.filter import filter_parts
 from vpnd.host.link import (
     ObservedLink,
     Step,
@@ -31,7 +32,7 @@ from vpnd.host.link import (
     observe_link,
     observe_links,
 )
-from vpnd.host.nat import nat_steps, removal_steps
+from vpnd.host.nat import masquerade_chains
 from vpnd.host.netlink import Netlink
 from vpnd.host.plan import Change, HostPlan, Interface, LinkPlan
 from vpnd.host.routes import route_steps
@@ -44,6 +45,7 @@ from vpnd.host.sysctl import (
     router_advertisement_steps,
     wanted_forwarding,
 )
+from vpnd.host.table import Table, removal_steps, table_steps
 from vpnd.host.tun import open_link
 
 # One round makes the changes, the next finds none or what the kernel took along: routes and IPv6
@@ -195,7 +197,8 @@ class Host:
         if standing is not None:
             addresses = observe_governed_addresses(netlink, standing.index, plan.link.addresses)
         steps += link_steps(standing, addresses, plan.link, _alias(plan.instance))
-        nat = nat_steps(plan.instance, plan.link.name, plan.masquerade, may_stand=known.has_nat)
+        wanted = _table(plan)
+        table = table_steps(plan.instance, plan.link.name, wanted, may_stand=known.has_table)
         sysctl, saved = self._forwarding(plan, links.keys() - forsaken, known.sysctls)
         route = route_steps(
             netlink,
@@ -206,11 +209,11 @@ class Host:
         )
         record = state.Record(
             links=tuple(sorted({plan.link.name, *forsaken})),
-            has_nat=bool(plan.masquerade or nat),
+            has_table=bool(wanted or table),
             sysctls=saved,
         )
-        # Sources are hidden before packets are forwarded, and both stand before routes bring any.
-        return _Draft((*steps, *nat, *sysctl, *route), record)
+        # The table stands before packets are forwarded, and both before routes bring any.
+        return _Draft((*steps, *table, *sysctl, *route), record)
 
     def _forwarding(
         self, plan: HostPlan, links: set[str], saved: Mapping[str, state.SavedSysctl]
@@ -300,6 +303,20 @@ def _check_ours(standing: ObservedLink, plan: HostPlan) -> None:
         raise HostError(
             step, "another program made it for as long as it runs; choose another [interface] name"
         )
+
+
+def _table(plan: HostPlan) -> Table:
+    """The nftables table as planned; an empty one where nothing is hidden and nothing forbidden."""
+    link, judge = plan.link.name, plan.filter
+    words = []
+    if plan.masquerade:
+        words.append(f"masquerade {', '.join(map(str, plan.masquerade))} behind links other than {link}")
+    if judge.groups is not None:
+        words.append(f"groups {', '.join(judge.groups)} for {len(judge.members)} networks")
+    if not judge.client_to_client:
+        words.append("nothing from peer to peer")
+    collections, chains = filter_parts(link, judge)
+    return Table(collections, (*masquerade_chains(link, plan.masquerade), *chains), "; ".join(words))
 
 
 def _create(plan: LinkPlan) -> Step:

@@ -7,6 +7,7 @@ kernel nor the configuration: whoever reads the files fills these in.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,28 @@ class RoutePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Permission:
+    """What may be reached: a network, or every address; by one protocol and its ports, or by all."""
+
+    network: Network | None = None
+    protocol: Literal["tcp", "udp", "sctp", "icmp"] | None = None
+    ports: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterPlan:
+    """What may come out of the link.
+
+    `groups` of None forbid nothing. Otherwise every source in `members` may reach what its groups allow
+    and no more, and a source that is nobody's nothing. Networks may nest, the longer one counts.
+    """
+
+    client_to_client: bool = True
+    groups: Mapping[str, frozenset[Permission]] | None = None
+    members: tuple[tuple[Network, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HostPlan:
     """Everything one instance wants of the machine."""
 
@@ -67,6 +90,7 @@ class HostPlan:
     routes: frozenset[RoutePlan] = frozenset()
     forward: bool = False
     masquerade: tuple[Network, ...] = ()
+    filter: FilterPlan = FilterPlan()
 
     @property
     def families(self) -> frozenset[int]:

@@ -33,7 +33,7 @@ class Record:
     """What one instance made: links by name, whether an nft table, and sysctls with their old values."""
 
     links: tuple[str, ...] = ()
-    has_nat: bool = False
+    has_table: bool = False
     sysctls: Mapping[str, SavedSysctl] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -75,7 +75,7 @@ def store(file: Path, record: Record) -> None:
         "boot": boot,
         "namespace": namespace,
         "links": list(record.links),
-        "nat": record.has_nat,
+        "nat": record.has_table,
         "sysctls": {
             key: {"previous": saved.previous, "set": saved.set} for key, saved in record.sysctls.items()
         },
