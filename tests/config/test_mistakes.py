@@ -402,7 +402,6 @@ def test_the_longest_name_of_a_peer_is_accepted(site: Site) -> None:
         ('[dns]\nservers = ["10.8.0.1"]', "dns: not yet supported"),
         ('[pool]\nipv4 = "10.8.0.0/20"', "pool: not yet supported"),
         ("[push]\nmtu = 1400\ndns = { servers = [] }", "push: not yet supported"),
-        ('[groups]\nstaff = ["anna"]', "groups: not yet supported"),
     ],
 )
 def test_a_wrong_section_is_explained(site: Site, text: str, mistake: str) -> None:

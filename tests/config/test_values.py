@@ -69,6 +69,7 @@ allow_lan = true
 kill_switch = false
 forward = true
 masquerade = ["10.8.0.0/20"]
+client_to_client = false
 """
 
 
@@ -125,7 +126,13 @@ def test_every_key_arrives_where_it_belongs(site: Site) -> None:
                 previous_public_key=None,
             ),
         ),
-        routing=RoutingConfig(table=5180, metric=0, forward=True, masquerade=(ip_network("10.8.0.0/20"),)),
+        routing=RoutingConfig(
+            table=5180,
+            metric=0,
+            forward=True,
+            masquerade=(ip_network("10.8.0.0/20"),),
+            client_to_client=False,
+        ),
     )
 
 
@@ -249,6 +256,7 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("peer.berlin.keepalive", "0"),
         ("peer.berlin.accept", "[]"),
         ("peer.berlin.enabled", "true"),
+        ("peer.berlin.groups", "[]"),
         ("routing.table", '"main"'),
         ("routing.metric", "50"),
         ("routing.full_tunnel", "false"),
@@ -256,6 +264,7 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("routing.kill_switch", "false"),
         ("routing.forward", "false"),
         ("routing.masquerade", "[]"),
+        ("routing.client_to_client", "true"),
     ]
 
 
@@ -279,11 +288,11 @@ def test_all_four_examples_are_there() -> None:
 def test_the_reference_names_every_key_and_only_those() -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     named = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
-    sections = ("interface", "local", "peer", "routing")
+    sections = ("interface", "local", "peer", "routing", "groups")
     assert named == {key for section in sections for key in SECTION_KEYS[section]}
 
 
 def test_the_toml_in_the_reference_is_free_of_mistakes(site: Site) -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-    main, anna = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert [peer.name for peer in site.load(main, anna=anna).peers] == ["lyon", "anna"]
+    main, anna, groups = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert [peer.name for peer in site.load(main + groups, anna=anna).peers] == ["lyon", "anna"]

@@ -75,9 +75,7 @@ def test_nothing_of_the_markup_is_left_in_a_page(pages: dict[str, Path], name: s
     assert not re.search(r"\*\*|^\|.*\|$|^#+ |\]\(|\{include", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "section", [name for name in SECTION_KEYS if name not in ("dns", "pool", "push", "groups")]
-)
+@pytest.mark.parametrize("section", [name for name in SECTION_KEYS if name not in ("dns", "pool", "push")])
 def test_every_key_has_its_paragraph(pages: dict[str, Path], section: str) -> None:
     assert set(SECTION_KEYS[section]) <= set(tagged(pages["vpnd.toml.5"]))
 

@@ -9,7 +9,9 @@ from vpnd.config.describe import describe
 from vpnd.config.keyfiles import Secrets, read_secrets
 from vpnd.config.load import load
 from vpnd.config.values import (
+    AllowRule,
     Config,
+    GroupConfig,
     InterfaceConfig,
     IPInterface,
     IPNetwork,
@@ -22,7 +24,9 @@ from vpnd.config.values import (
 from vpnd.keys import derived_mac
 
 __all__ = [
+    "AllowRule",
     "Config",
+    "GroupConfig",
     "IPInterface",
     "IPNetwork",
     "InterfaceConfig",

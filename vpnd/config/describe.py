@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from vpnd.config.peers import PUSHABLE
 from vpnd.config.reader import show_text
 from vpnd.config.sections import TABLES
-from vpnd.config.values import Config, InterfaceConfig, LocalConfig, PeerConfig, RoutingConfig
+from vpnd.config.values import Config, GroupConfig, InterfaceConfig, LocalConfig, PeerConfig, RoutingConfig
 
 
 def describe(config: Config) -> list[tuple[str, str]]:
@@ -23,6 +23,7 @@ def describe(config: Config) -> list[tuple[str, str]]:
         *_section("local", _local(config.local)),
         *(line for peer in config.peers for line in _section(f"peer.{_key(peer.name)}", _peer(peer))),
         *_section("routing", _routing(config.routing)),
+        *(line for group in config.groups for line in _section(f"groups.{_key(group.name)}", _group(group))),
     ]
 
 
@@ -67,6 +68,7 @@ def _peer(peer: PeerConfig) -> list[tuple[str, str]]:
         ("keepalive", str(peer.keepalive)),
         ("accept", _array(word for word in PUSHABLE if word in peer.accept)),
         ("enabled", _boolean(peer.enabled)),
+        ("groups", _array(peer.groups)),
     ]
 
 
@@ -81,11 +83,16 @@ def _routing(routing: RoutingConfig) -> list[tuple[str, str]]:
         ("kill_switch", "false"),
         ("forward", _boolean(routing.forward)),
         ("masquerade", _array(routing.masquerade)),
+        ("client_to_client", _boolean(routing.client_to_client)),
     ]
 
 
+def _group(group: GroupConfig) -> list[tuple[str, str]]:
+    return [("allow", _array(group.allow)), ("peers", _array(group.peers))]
+
+
 def _key(name: str) -> str:
-    """A peer's name as a part of a TOML key: one with a dot needs quotes."""
+    """A peer's or group's name as a part of a TOML key: one with a dot needs quotes."""
     return _text(name) if "." in name else name
 
 

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from vpnd.config.groups import check_groups, read_groups
 from vpnd.config.lines import KeyPath, Lines
 from vpnd.config.names import SECTION_KEYS
 from vpnd.config.parse import parse_peer_name
@@ -22,7 +23,7 @@ from vpnd.config.together import ReadSections, check_together, unique_peers
 from vpnd.config.values import Config, Place
 from vpnd.errors import ConfigError
 
-_LATER_SECTIONS = ("dns", "pool", "push", "groups")
+_LATER_SECTIONS = ("dns", "pool", "push")
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -40,12 +41,15 @@ def load(instance: str, file: Path) -> Config:
     local = read_local(local_table, instance)
     routing = read_routing(root.table("routing"))
     _refuse_later_sections(root)
-    read = list(read_peers(root.table("peer")))
+    groups = read_groups(root.table("groups"), interface.type)
+    peer_table = root.table("peer")
+    read = list(read_peers(peer_table))
     peer_files = _peer_files(reading, file)
     for peer_file in peer_files:
         read.extend(_read_peer_file(reading, peer_file))
     peers = unique_peers(read)
     check_together(ReadSections(interface, interface_table, local, local_table), peers)
+    check_groups(groups, peers, {*peer_table.keys, *(_peer_of(peer_file) for peer_file in peer_files)})
     mistakes = reading.mistakes()
     if mistakes:
         raise ConfigError(mistakes)
@@ -56,6 +60,7 @@ def load(instance: str, file: Path) -> Config:
         local=local,
         peers=tuple(peer.config for peer in peers),
         routing=routing,
+        groups=groups.configs,
         find_place=Places(file, peer_files).find,
     )
 
@@ -67,8 +72,7 @@ def _refuse_later_sections(root: Table) -> None:
             if table.broken:
                 continue
             root.unsupported(section)
-            if section != "groups":  # its keys are names of the operator's own
-                table.check_names(SECTION_KEYS[section])
+            table.check_names(SECTION_KEYS[section])
             if section == "push":
                 table.table("dns").check_names(SECTION_KEYS["dns"])
 
@@ -87,7 +91,7 @@ def _peer_files(reading: Reading, file: Path) -> tuple[Path, ...]:
 
 def _read_peer_file(reading: Reading, file: Path) -> Iterator[ReadPeer]:
     table = _read_toml(reading, file)
-    name = file.name.removesuffix(".toml")
+    name = _peer_of(file)
     try:
         parse_peer_name(name)
     except ValueError as error:
@@ -96,6 +100,10 @@ def _read_peer_file(reading: Reading, file: Path) -> Iterator[ReadPeer]:
         table.wrong("peer", "in a peer's own file its keys stand at the top, without [peer.NAME]")
     elif not table.broken:
         yield read_peer(table.named("peer", name), name)
+
+
+def _peer_of(file: Path) -> str:
+    return file.name.removesuffix(".toml")
 
 
 def _read_toml(reading: Reading, file: Path) -> Table:
@@ -129,15 +137,17 @@ class Places:
 
     def __init__(self, file: Path, peer_files: tuple[Path, ...]) -> None:
         self._file = file
-        self._peer_files = {f.name.removesuffix(".toml"): f for f in peer_files}
+        self._peer_files = {_peer_of(file): file for file in peer_files}
         self._lines: dict[Path, Lines] = {}
 
     def find(self, key: str) -> Place | None:
         """Finds a key such as "peer.berlin.public_key"; None where it is not set or the file is gone."""
         section, _, rest = key.partition(".")
+        name, _, last = rest.rpartition(".")
+        if section == "groups":
+            return self._find_in(self._file, (section, name, last))
         if section != "peer":
             return self._find_in(self._file, (section, rest))
-        name, _, last = rest.rpartition(".")
         place = self._find_in(self._file, (section, name, last))
         if place is None and name in self._peer_files:
             place = self._find_in(self._peer_files[name], (last,))

@@ -31,12 +31,22 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
         "keepalive",
         "accept",
         "enabled",
+        "groups",
     ),
-    "routing": ("table", "metric", "full_tunnel", "allow_lan", "kill_switch", "forward", "masquerade"),
+    "routing": (
+        "table",
+        "metric",
+        "full_tunnel",
+        "allow_lan",
+        "kill_switch",
+        "forward",
+        "masquerade",
+        "client_to_client",
+    ),
     "dns": ("servers", "domains"),
     "pool": ("ipv4", "ipv6"),
     "push": ("routes", "dns", "mtu"),
-    "groups": (),
+    "groups": ("allow", "peers"),
 }
 
 # What users of other VPN programs write by habit, in lower case without "_" and "-".
@@ -52,6 +62,8 @@ _HABITS = {
     "psk": "preshared_key",
     "peers": "peer",
     "nat": "masquerade",
+    "members": "peers",
+    "group": "groups",
 }
 
 
@@ -76,4 +88,4 @@ def _nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def _header(section: str) -> str:
-    return "[peer.NAME]" if section == "peer" else f"[{section}]"
+    return f"[{section}.NAME]" if section in ("peer", "groups") else f"[{section}]"

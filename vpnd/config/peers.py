@@ -34,6 +34,7 @@ class ReadPeer:
     config: PeerConfig
     table: Table
     networks: tuple[Placed[IPNetwork], ...]
+    groups: tuple[Placed[str], ...]
 
 
 def read_peers(table: Table) -> Iterator[ReadPeer]:
@@ -57,6 +58,7 @@ def read_peer(table: Table, name: str) -> ReadPeer:
     if "public_key" not in table:
         table.wrong("public_key", "missing; a peer is known by its public key")
     networks = table.each("networks", parse_network)
+    groups = table.each("groups", str)
     config = PeerConfig(
         name=name,
         public_key=table.parsed("public_key", parse_public_key, _NO_KEY).value,
@@ -68,8 +70,9 @@ def read_peer(table: Table, name: str) -> ReadPeer:
         accept=frozenset(word.value for word in table.each("accept", _parse_pushable)) or _NOTHING,
         enabled=table.boolean("enabled", True),
         previous_public_key=table.parsed("previous_public_key", parse_public_key, None).value,
+        groups=tuple(group.value for group in groups),
     )
-    return ReadPeer(config, table, networks)
+    return ReadPeer(config, table, networks, groups)
 
 
 def _parse_pushable(word: str) -> str:

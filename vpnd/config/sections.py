@@ -166,6 +166,7 @@ def read_routing(table: Table) -> RoutingConfig:
         metric=table.integer("metric", METRIC_DEFAULT, 0, _UINT32_MAX),
         forward=table.boolean("forward", False),
         masquerade=tuple(network.value for network in table.each("masquerade", parse_network)),
+        client_to_client=table.boolean("client_to_client", True),
     )
 
 

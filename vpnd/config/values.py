@@ -18,6 +18,7 @@ from vpnd.keys import PublicKey
 IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 OffloadName: TypeAlias = Literal["udp-gso", "udp-gro", "tun-vnet"]
+Protocol: TypeAlias = Literal["tcp", "udp", "sctp", "icmp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class LocalConfig:
 class PeerConfig:
     """One remote party. `endpoint` is None where we wait for its call; `keepalive` is in seconds, 0 = off.
 
-    It may still come with `previous_public_key`, for as long as [local] tells.
+    It may still come with `previous_public_key`, for as long as [local] tells. `groups` are those it names
+    itself; others may name it.
     """
 
     name: str
@@ -80,6 +82,7 @@ class PeerConfig:
     accept: frozenset[str]
     enabled: bool
     previous_public_key: PublicKey | None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,36 @@ class RoutingConfig:
     metric: int
     forward: bool
     masquerade: tuple[IPNetwork, ...]
+    client_to_client: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AllowRule:
+    """What may be reached: a network, or every address; by one protocol and its ports, or by all.
+
+    "icmp" is ICMPv6 for addresses of that version.
+    """
+
+    network: IPNetwork | None
+    protocol: Protocol | None
+    ports: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        service: str = self.protocol or ""
+        if self.ports is not None:
+            low, high = self.ports
+            service += f"/{low}" if low == high else f"/{low}-{high}"
+        parts = [str(self.network)] if self.network is not None else []
+        return ":".join([*parts, service] if service else parts) or "any"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """What the members may begin to talk to. `peers` are those it names; others name the group."""
+
+    name: str
+    allow: tuple[AllowRule, ...]
+    peers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +135,17 @@ class Config:
     local: LocalConfig
     peers: tuple[PeerConfig, ...]
     routing: RoutingConfig
+    groups: tuple[GroupConfig, ...] = ()
     find_place: Callable[[str], Place | None] = field(default=lambda _: None, compare=False, repr=False)
+
+    def groups_of(self) -> dict[str, tuple[str, ...]]:
+        """Gives the groups of every peer by its name, in the order of the groups."""
+        members = {peer.name: set(peer.groups) for peer in self.peers}
+        for group in self.groups:
+            for name in group.peers:
+                members[name].add(group.name)
+        order = [group.name for group in self.groups]
+        return {peer: tuple(name for name in order if name in named) for peer, named in members.items()}
 
     def place_of(self, key: str) -> Place:
         """Tells where a key such as "peer.berlin.public_key" is set; a defaulted one has no line."""
