@@ -90,7 +90,7 @@ def test_absent_options_take_their_defaults() -> None:
         (b'{"do": "status", "peer": "%s"}' % (b"x" * 256), "is no name of a peer"),
         (b'{"do": "status", "\\ud800": 1}', 'status: unknown key "\\ud800"'),
         (b'{"do": "status", "verbose": true}', 'status: unknown key "verbose"'),
-        (b'{"do": "show", "topic": "weather"}', 'show: topic: "weather" is none of peers, routes, macs'),
+        (b'{"do": "show", "topic": "weather"}', 'show: topic: "weather" is none of peers, routes, groups'),
         (b'{"do": "show", "topic": []}', "show: topic: an array, expected a string"),
         (b'{"do": "reload", "dry_run": 1}', "reload: dry_run: a number, expected true or false"),
         (b'{"do": "ping", "peer": "a", "count": 0}', "count: 0 is outside 1 to 100000"),

@@ -10,6 +10,8 @@ from vpnd.control import (
     ConfigReport,
     DropReport,
     DropsReport,
+    GroupReport,
+    GroupsReport,
     MacReport,
     MacsReport,
     OffloadReport,
@@ -159,6 +161,24 @@ PREFIX        PEER    TABLE  METRIC  INSTALLED
     )
 
 
+def test_groups_are_shown_with_their_members_and_who_is_in_none(console: Console) -> None:
+    groups = (
+        GroupReport("staff", ("10.20.0.0/16:tcp/443", "icmp"), ("anna", "bert"), 7),
+        GroupReport("quarantine", (), (), 0),
+    )
+    assert (
+        show(console, "groups", GroupsReport(groups, ("oslo", "lyon"))).out
+        == """\
+GROUP       PEERS  REFUSED  ALLOWED
+staff       2      7        10.20.0.0/16:tcp/443 icmp
+quarantine  0      0        nothing
+staff: anna bert
+quarantine: nobody
+in no group, and may begin nothing: oslo lyon
+"""
+    )
+
+
 def test_macs_are_shown_with_their_peers(console: Console) -> None:
     macs = (
         MacReport("02:76:70:6e:00:01", 0, "berlin", 3.2),
@@ -229,6 +249,7 @@ udp-gro  off    no kernel
     [
         ("peers", PeersReport(())),
         ("routes", RoutesReport(())),
+        ("groups", GroupsReport((), ())),
         ("macs", MacsReport(())),
         ("config", ConfigReport((), ())),
         ("drops", DropsReport(())),

@@ -67,6 +67,24 @@ class RoutesReport:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupReport:
+    """One group. `refused` counts the packets lately refused to its members, by all their groups together."""
+
+    name: str
+    allow: tuple[str, ...]
+    peers: tuple[str, ...]
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsReport:
+    """All groups; `others` are the peers in none, which may begin nothing once there is a group."""
+
+    groups: tuple[GroupReport, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MacReport:
     """One learned address of a TAP link; `vlan` 0 is untagged."""
 

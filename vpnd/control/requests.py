@@ -20,8 +20,8 @@ PING_COUNT_LIMIT = 100_000
 WAIT_LIMIT_S = 7 * 86400.0
 _PEER_NAME_LIMIT = 255
 
-Topic = Literal["peers", "routes", "macs", "config", "drops", "offload"]
-TOPICS: tuple[Topic, ...] = ("peers", "routes", "macs", "config", "drops", "offload")
+Topic = Literal["peers", "routes", "groups", "macs", "config", "drops", "offload"]
+TOPICS: tuple[Topic, ...] = ("peers", "routes", "groups", "macs", "config", "drops", "offload")
 TOPICS_NOT_YET = ("leases",)
 
 

@@ -15,6 +15,7 @@ from vpnd.control import (
     TOPICS_NOT_YET,
     ConfigReport,
     DropsReport,
+    GroupsReport,
     MacsReport,
     OffloadsReport,
     PeerDetail,
@@ -93,6 +94,19 @@ def _routes(report: RoutesReport) -> Iterator[str]:
         yield from table(("PREFIX", "PEER", "TABLE", "METRIC", "INSTALLED"), rows)
 
 
+def _groups(report: GroupsReport) -> Iterator[str]:
+    rows = [
+        (group.name, str(len(group.peers)), str(group.refused), " ".join(group.allow) or "nothing")
+        for group in report.groups
+    ]
+    if rows:
+        yield from table(("GROUP", "PEERS", "REFUSED", "ALLOWED"), rows)
+    for group in report.groups:
+        yield f"{group.name}: {' '.join(group.peers) or 'nobody'}"
+    if report.others:
+        yield f"in no group, and may begin nothing: {' '.join(report.others)}"
+
+
 def _macs(report: MacsReport) -> Iterator[str]:
     rows = [(mac.mac, str(mac.vlan or "-"), mac.peer, format_age(mac.age_s)) for mac in report.macs]
     if rows:
@@ -125,6 +139,7 @@ def _offload(report: OffloadsReport) -> Iterator[str]:
 _TOPICS: Mapping[str, tuple[type[Any], Callable[[Any], Iterator[str]]]] = {
     "peers": (PeersReport, _peers),
     "routes": (RoutesReport, _routes),
+    "groups": (GroupsReport, _groups),
     "macs": (MacsReport, _macs),
     "config": (ConfigReport, _config),
     "drops": (DropsReport, _drops),

@@ -24,6 +24,7 @@ _NAMED = 5  # findings of one kind about single peers; the rest is told as a num
 _FAILED = {
     "plane": "it is brought back by itself; if this stays, see the log of vpnd-plane",
     "link": "it is brought back by itself; if this stays, see the text for what the kernel refuses",
+    "table": "it is put back by itself; if this stays, see the text for what nft says",
     "reload": "mend what the text names, then reload again",
 }
 

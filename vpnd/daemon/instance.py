@@ -30,6 +30,7 @@ from vpnd.daemon.service import Service
 from vpnd.daemon.settings import Settings
 from vpnd.daemon.sources import Sources, ask_again
 from vpnd.daemon.state import StateDirectory
+from vpnd.daemon.table_watch import TableWatch
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
 from vpnd.host import facts
@@ -108,6 +109,7 @@ class Instance:
         self._heal_again: set[str] = set()  # parts that broke anew while they were brought back
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitor: Monitor | None = None
+        self._table_watch = TableWatch(settings.instance, self.spawn, self._look_at_table)
         self._network_timer: asyncio.TimerHandle | None = None
         self.plane_started_at: float | None = None
         self.plane_lost_at: deque[float] = deque(maxlen=PLANE_LOSSES_MANY)
@@ -152,6 +154,7 @@ class Instance:
         if self._monitor is not None:
             asyncio.get_running_loop().remove_reader(self._monitor.fileno())
             self._monitor.close()
+        self._table_watch.close()
         if self.driver.plane is not None and self.driver.plane.child is not None:
             # Our own plane ends with us, and with it the sessions: peers need not find out by timeout.
             self.driver.act(self.driver.device.goodbye(GoodbyeReason.RESTART, boottime()))
@@ -330,6 +333,20 @@ class Instance:
     def _watch_network(self) -> None:
         self._monitor = Monitor()
         asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._read_monitor)
+        self._table_watch.start()
+
+    async def _look_at_table(self) -> None:
+        """Has the table put back where somebody else has changed it; a change of our own ends here."""
+        async with self.shaping:
+            self._table_watch.looking()
+            try:
+                changes = await asyncio.to_thread(self.host.difference, self._plan())
+            except HostError as error:
+                _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
+                return
+        if any(change.step == "nftables" for change in changes):
+            what = f"somebody changed the nftables table vpnd-{self.settings.instance}"
+            self._heal("table", what, self._shape_as_configured)
 
     def _read_monitor(self) -> None:
         assert self._monitor is not None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from vpnd.config import Config, PeerConfig, Secrets, load, read_secrets
+from vpnd.config import Config, GroupConfig, Secrets, load, read_secrets
 from vpnd.control import ReloadChange, ReloadReport
 from vpnd.daemon import planes, wanted
 from vpnd.daemon.instance import Instance
@@ -133,16 +133,28 @@ def _changes(instance: Instance, config: Config, secrets: Secrets) -> Iterator[R
     yield from _key_changes(instance.secrets, secrets, config.local.key_overlap)
     before = {peer.name: peer for peer in instance.config.peers}
     after = {peer.name: peer for peer in config.peers}
+    yield from _group_changes(instance.config.groups, config.groups)
     for name in before.keys() - after.keys():
         yield ReloadChange("remove", f"peer {name}")
     for name in after.keys() - before.keys():
         yield ReloadChange("add", f"peer {name}")
     for name in sorted(before.keys() & after.keys()):
-        detail = _peer_difference(before[name], after[name])
+        detail = _field_differences(before[name], after[name])
         if instance.secrets.preshared_keys.get(name) != secrets.preshared_keys.get(name):
             detail.append("preshared_key: another key")
         if detail:
             yield ReloadChange("change", f"peer {name}", "; ".join(detail))
+
+
+def _group_changes(old: Sequence[GroupConfig], new: Sequence[GroupConfig]) -> Iterator[ReloadChange]:
+    before, after = ({group.name: group for group in groups} for groups in (old, new))
+    for name in before.keys() - after.keys():
+        yield ReloadChange("remove", f"group {name}")
+    for name, group in after.items():
+        if name not in before:
+            yield ReloadChange("add", f"group {name}", f"allow: {_text(group.allow)}")
+        elif detail := _field_differences(before[name], group):
+            yield ReloadChange("change", f"group {name}", "; ".join(detail))
 
 
 def _key_changes(before: Secrets, after: Secrets, overlap_s: int) -> Iterator[ReloadChange]:
@@ -163,7 +175,7 @@ def _section_changes(section: str, before: object, after: object) -> Iterator[Re
         yield ReloadChange("change", f"{section}.{name}", f"{old} → {new}")
 
 
-def _peer_difference(before: PeerConfig, after: PeerConfig) -> list[str]:
+def _field_differences(before: object, after: object) -> list[str]:
     return [f"{name}: {old} → {new}" for name, old, new in _differences(before, after)]
 
 

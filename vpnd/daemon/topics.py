@@ -25,7 +25,7 @@ from vpnd.control import (
     SettingReport,
     Topic,
 )
-from vpnd.daemon import status, wanted
+from vpnd.daemon import permits, status, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.errors import ControlError
@@ -44,13 +44,16 @@ _NAMES_SHOWN = 5
 _LINK_OFFLOADS = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "tso_ecn": 0x08, "uso4": 0x20, "uso6": 0x40}
 
 
-async def report(instance: Instance, topic: Topic) -> object:
+async def report(instance: Instance, topic: Topic) -> object:  # noqa: PLR0911 - one for each topic
     """Gathers the topic's report. Raises ControlError."""
     match topic:
         case "peers":
             return PeersReport(tuple(_peer(instance, peer) for peer in instance.config.peers))
         case "routes":
             return RoutesReport(await asyncio.to_thread(_routes, instance))
+        case "groups":
+            refused = await asyncio.to_thread(permits.refused_lately, instance.config)
+            return permits.groups_report(instance.config, refused)
         case "macs":
             return MacsReport(_macs(instance))
         case "config":

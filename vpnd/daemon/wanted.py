@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from vpnd.config import Config, LocalConfig, PeerConfig, Secrets, derived_mac
 from vpnd.daemon.driver import PeerWiring
 from vpnd.endpoint import Endpoint, EndpointName
-from vpnd.host.plan import HostPlan, LinkPlan, RoutePlan
+from vpnd.host.plan import FilterPlan, HostPlan, LinkPlan, Permission, RoutePlan
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature, PaddingMode
@@ -47,7 +47,7 @@ def offloads(config: Config) -> Offload:
 
 
 def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> HostPlan:
-    """The link, its routes, forwarding and masquerading."""
+    """The link, its routes, forwarding, masquerading and what peers may reach."""
     interface, routing = config.interface, config.routing
     mac = None
     if interface.type == "tap":
@@ -69,7 +69,27 @@ def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> Ho
         if peer.enabled and peer.route
         for network in peer.networks
     )
-    return HostPlan(config.instance, link, routes, routing.forward, routing.masquerade)
+    return HostPlan(config.instance, link, routes, routing.forward, routing.masquerade, filter_plan(config))
+
+
+def filter_plan(config: Config) -> FilterPlan:
+    """What peers may reach. A disabled peer's networks are nobody's, also inside those of another."""
+    client_to_client = config.routing.client_to_client
+    if not config.groups:
+        return FilterPlan(client_to_client)
+    groups_of = config.groups_of()
+    return FilterPlan(
+        client_to_client,
+        {
+            group.name: frozenset(Permission(rule.network, rule.protocol, rule.ports) for rule in group.allow)
+            for group in config.groups
+        },
+        tuple(
+            (network, groups_of[peer.name] if peer.enabled else ())
+            for peer in config.peers
+            for network in peer.networks
+        ),
+    )
 
 
 def device_options(config: Config, *, has_aes: bool) -> DeviceOptions:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vpnd.config import PeerConfig
 from vpnd.control import WhyReport, WhyStep
-from vpnd.daemon import reasons
+from vpnd.daemon import permits, reasons
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.daemon.wanted import host_plan
@@ -63,6 +63,8 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
     steps += [_path(case), *_runs(case)]
     steps += _inner(case)
     steps += await asyncio.to_thread(lambda: [*_routes(case), *_rp_filter(case), *_forwarding(case)])
+    refused = await asyncio.to_thread(permits.refused_lately, instance.config)
+    steps += permits.why_steps(instance.config, peer.name, refused)
     return WhyReport(peer.name, tuple(steps))
 
 
