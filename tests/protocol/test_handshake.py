@@ -16,7 +16,7 @@ from tests.fakes.host import Host, Network, connect, endpoint, joined
 from vpnd.errors import MalformedMessage, RejectedMessage
 from vpnd.keys import Identity, PublicKey, Secret
 from vpnd.protocol import handshake
-from vpnd.protocol.boxes import identify
+from vpnd.protocol.boxes import identify, share
 from vpnd.protocol.constants import Suite
 from vpnd.protocol.messages import (
     parse_initiation_untrusted,
@@ -68,6 +68,7 @@ class Ends:
             parameters=self.parameters1,
             responder_mac1_key=handshake.mac1_key(responder, Secret.zero()),
             start=handshake.start_chain(1, responder),
+            shared=share(self.left.private, responder.raw),
         )
 
     def open(self, datagram: bytes, initiator: PublicKey | None = None) -> handshake.OpenedInitiation:
@@ -77,7 +78,8 @@ class Ends:
         known = initiator or self.left.public
         if named != identify(known):
             raise RejectedMessage("hs_unknown_peer")
-        return handshake.open_initiation(self.right, known, self.psks_right, chain, message)
+        shared = share(self.right.private, known.raw)
+        return handshake.open_initiation(known, shared, self.psks_right, chain, message)
 
     def respond(self, datagram: bytes, suite: Suite = SUITE) -> tuple[bytes, handshake.TransportKeys]:
         return handshake.create_response(

@@ -76,12 +76,14 @@ def ours(vector: Vector) -> dict[str, str]:
         parameters=values.raw("P1"),
         responder_mac1_key=handshake.mac1_key(right.public, values.knock),
         start=start,
+        shared=boxes.share(left.private, right.public.raw),
     )
     outputs = {"msg1": initiation.message.hex()}
     message1 = parse_initiation_untrusted(initiation.message)
     chain, named = handshake.open_identity(right, start, message1)
     assert named == boxes.identify(left.public)
-    opened = handshake.open_initiation(right, left.public, (values.secret("psk"),), chain, message1)
+    shared = boxes.share(right.private, left.public.raw)
+    opened = handshake.open_initiation(left.public, shared, (values.secret("psk"),), chain, message1)
     assert opened.parameters == values.raw("P1")
     response, responder_keys = respond(values, opened, Suite.AES_256_GCM)
     outputs["msg2"] = response.hex()

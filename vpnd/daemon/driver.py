@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 TURN_S = 0.5  # how often stamps are read at most; deadlines of the protocol come in between
 SLEPT_S = 1.0  # a suspension shorter than this is none
 UNASKED_PING = 0  # the number of echoes that no operator asked for
+PREPARED_AT_ONCE = 64  # peers: two or three milliseconds, in which nothing else is done
+PREPARE_EVERY_S = 0.02
 EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for the operator
 
 Pongs = Callable[[PublicKey, int, float], None]
@@ -88,6 +90,7 @@ class Driver:
         self._chatter = Chatter("peers that are somewhere else now")
         self._gatekeeper: Gatekeeper | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._preparation: asyncio.TimerHandle | None = None
         self._asleep = boottime() - time.monotonic()
         self.last_turn = boottime()
 
@@ -180,9 +183,9 @@ class Driver:
         self._schedule()
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in filter(None, (self._timer, self._preparation)):
+            timer.cancel()
+        self._timer = self._preparation = None
 
     # -- peers --
 
@@ -485,6 +488,15 @@ class Driver:
             self.perform(self._notices.due(self.device, drops, now))
         self._read_plane()  # what came while a request waited, no reader hears of
         self._schedule()
+        if self._preparation is None:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Has the Device prepare for handshakes to come, a little at a time, unless they are here already."""
+        is_loaded = boottime() < self.device.loaded_until
+        has_more = not is_loaded and self.device.prepare(PREPARED_AT_ONCE)
+        loop = asyncio.get_running_loop()
+        self._preparation = loop.call_later(PREPARE_EVERY_S, self._prepare) if has_more else None
 
     def _slept(self) -> bool:
         """Tells once after the machine was suspended: only CLOCK_BOOTTIME goes on meanwhile."""

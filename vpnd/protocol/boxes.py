@@ -164,6 +164,12 @@ def is_mac(key: Secret, data: bytes, claimed: bytes) -> bool:
     return bool(lib.sodium_memcmp(_mac(key, data), claimed, MAC_SIZE) == 0)
 
 
+def share(private: Secret, public: bytes) -> Secret | None:
+    """The box pre-computation of both keys, for who keeps it; None for a low-order point."""
+    shared = Secret(KEY_SIZE)
+    return shared if _beforenm(shared.pointer, public, private.pointer) == 0 else None
+
+
 def derive_from(person: bytes, public: bytes, secret: Secret, size: int = KEY_SIZE) -> Secret:
     """An unkeyed hash of public bytes and a secret, itself a secret."""
     joined = Secret(len(public) + secret.size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vpnd.endpoint import Endpoint
@@ -84,6 +85,7 @@ class Device:
         self._look_at: dict[PublicKey, float] = {}  # when stamps matter again that do not move till then
         self._watch_at = math.inf  # the least of them
         self._changed: set[Peer] = set()  # since the last tick
+        self._unprepared: deque[Peer] = deque()
         self._ticked_at = -math.inf
         self._gap = (-math.inf, -math.inf)  # the latest time without ticks: from, to
 
@@ -364,6 +366,17 @@ class Device:
 
     # --- from the operator and the machine ---
 
+    def prepare(self, count: int) -> bool:
+        """Computes what handshakes with some of the peers begin with, so that these have less to do.
+
+        Tells whether there are more peers to prepare. Who is not, is when a handshake comes.
+        """
+        while self._unprepared and count:
+            peer = self._unprepared.popleft()
+            peer.static.shared(self._local.key)
+            count -= 1
+        return bool(self._unprepared)
+
     def reconnect(self, peer: PublicKey, now: float) -> list[Action]:
         """Begins a handshake at once, whatever there is; a live session serves until the new one."""
         known = self._peers[peer]
@@ -464,6 +477,7 @@ class Device:
     def _add(self, options: PeerOptions, now: float) -> None:
         peer = Peer(options, self._local.knock, options.endpoint, now + self._local.timers.psk_roll_s)
         self._roster.add(peer)
+        self._unprepared.append(peer)
         self._schedule(peer)
 
     def _remove(self, peer: Peer) -> list[Action]:

@@ -106,20 +106,21 @@ def create_initiation(
     parameters: bytes,
     responder_mac1_key: Secret,
     start: Chain,
+    shared: Secret | None,
 ) -> Initiation:
     """Makes HS_INIT with mac2 zero. `parameters` are padded; `start` is of `start_chain`.
 
-    Takes ownership of `ephemeral`. Raises RejectedMessage("hs_box_id") where the
-    responder's key is a low-order point.
+    `shared` is of both static keys. Takes ownership of `ephemeral`. Raises RejectedMessage("hs_box_id")
+    where the responder's key is a low-order point.
     """
     head = initiation_head(version, local_index, public_of(ephemeral))
     chain = start.copy()
     chain.absorb(_E1, head)
-    if not chain.absorb_shared(_ES, ephemeral, responder.raw):
+    if shared is None or not chain.absorb_shared(_ES, ephemeral, responder.raw):
         raise RejectedMessage("hs_box_id")
     box_id = chain.seal(_FIELD_ID, identify(identity.public))
     chain.absorb(_S, identity.public.raw)
-    chain.absorb_shared(_SS, identity.private, responder.raw)  # a low-order point ended above
+    chain.absorb_secret(_SS, shared)
     chain.absorb_secret(_PSK1, preshared_key)
     box_parameters = chain.seal(_FIELD_P1, parameters)
     chain.absorb(_P1, parameters)
@@ -152,19 +153,21 @@ def open_identity(identity: Identity, start: Chain, message: InitiationMessage) 
 
 
 def open_initiation(
-    identity: Identity,
     initiator: PublicKey,
+    shared: Secret | None,
     preshared_keys: tuple[Secret, ...],
     chain: Chain,
     message: InitiationMessage,
 ) -> OpenedInitiation:
     """Opens box_p1 under the first key that fits. Raises RejectedMessage("hs_box_params").
 
-    `chain` is of `open_identity`, and spent by this.
+    `shared` is of both static keys, None for a low-order point. `chain` is of `open_identity`, and
+    spent by this.
     """
-    chain.absorb(_S, initiator.raw)
-    if not chain.absorb_shared(_SS, identity.private, initiator.raw):
+    if shared is None:
         raise RejectedMessage("hs_box_params")
+    chain.absorb(_S, initiator.raw)
+    chain.absorb_secret(_SS, shared)
     last = preshared_keys[-1]
     for preshared_key in preshared_keys:
         attempt = chain if preshared_key is last else chain.copy()

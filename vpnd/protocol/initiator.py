@@ -212,6 +212,7 @@ def _send_initiation(local: Local, peer: Peer, trying: Trying, now: float) -> Se
         parameters=_offer(local, peer, now),
         responder_mac1_key=parties.theirs.mac1_key,
         start=parties.theirs.start(version),
+        shared=parties.shared(),
     )
     cookie = _take_cookie(local, peer, now)
     if cookie is not None:

@@ -59,7 +59,7 @@ def consume_initiation(
     """Answers an initiation with a new session, unconfirmed; a refusal is counted with the peer."""
     try:
         opened = open_initiation(
-            parties.own.identity, parties.theirs.public, peer.preshared_keys(now), chain, message
+            parties.theirs.public, parties.shared(), peer.preshared_keys(now), chain, message
         )
         offer, agreement = _judge(local, peer, opened, now)
         local_index = local.indices.draw()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vpnd.keys import Identity, PublicKey, Secret
-from vpnd.protocol.boxes import Chain, identify
+from vpnd.protocol.boxes import Chain, identify, share
 from vpnd.protocol.cookies import cookie_key
 from vpnd.protocol.handshake import mac1_key, start_chain
 
@@ -17,7 +17,7 @@ from vpnd.protocol.handshake import mac1_key, start_chain
 class StaticKey:
     """A public key, with the keys of mac1 and of cookies for its holder, and the hash that names it."""
 
-    __slots__ = ("_starts", "cookie_key", "identity_hash", "mac1_key", "public")
+    __slots__ = ("_shared", "_shared_with", "_starts", "cookie_key", "identity_hash", "mac1_key", "public")
 
     def __init__(self, public: PublicKey, knock: Secret) -> None:
         self.public = public
@@ -25,6 +25,16 @@ class StaticKey:
         self.mac1_key = mac1_key(public, knock)
         self.cookie_key = cookie_key(public, knock)
         self._starts: dict[int, Chain] = {}
+        self._shared: Secret | None = None
+        self._shared_with: OwnKey | None = None
+
+    def shared(self, own: OwnKey) -> Secret | None:
+        """What this key and one of ours share, kept for the next handshake between them; not the caller's
+        to wipe. None for a low-order point.
+        """
+        if self._shared_with is not own:
+            self._shared, self._shared_with = share(own.identity.private, self.public.raw), own
+        return self._shared
 
     def start(self, version: int) -> Chain:
         """The chain after this key as the responder's, kept for the next handshake."""
@@ -49,6 +59,9 @@ class Parties:
 
     own: OwnKey
     theirs: StaticKey
+
+    def shared(self) -> Secret | None:
+        return self.theirs.shared(self.own)
 
     def prefers_initiator(self, *, is_ours: bool) -> bool:
         """Tells who wins a collision of sessions: the initiator with the greater key (section 8)."""
