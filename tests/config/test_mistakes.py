@@ -279,9 +279,14 @@ def test_a_path_as_long_as_a_key_is_still_a_path(site: Site) -> None:
         ("table = 0", "table: 0 is out of range; it may be 1 to 4294967295"),
         ("table = []", "table: needs an integer, not an array"),
         ("metric = -1", "metric: -1 is out of range; it may be 0 to 4294967295"),
-        ("full_tunnel = true", "full_tunnel: true is not yet supported"),
-        ("allow_lan = false", "allow_lan: false is not yet supported"),
-        ("kill_switch = true", "kill_switch: true is not yet supported"),
+        (
+            "full_tunnel = true",
+            "full_tunnel: no peer leads everywhere: "
+            "one needs 0.0.0.0/0 or ::/0 in its networks, and route = true",
+        ),
+        ("full_tunnel = 1", "full_tunnel: needs true or false, not the integer 1"),
+        ("allow_lan = false", "allow_lan: false needs full_tunnel = true"),
+        ("kill_switch = true", "kill_switch: true needs full_tunnel = true"),
         ("kill_switch = 1", "kill_switch: needs true or false, not the integer 1"),
         ('forward = "yes"', 'forward: needs true or false, not the string "yes"'),
         (

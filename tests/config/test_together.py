@@ -15,6 +15,24 @@ def own_file(text: str) -> str:
     return text.partition("\n")[2]
 
 
+def test_a_full_tunnel_leads_to_a_peer_that_is_enabled_and_has_routes(site: Site) -> None:
+    everywhere = peer("berlin", BERLIN, '"::/0"')
+    full = LISTEN + "[routing]\nfull_tunnel = true\n"
+    assert site.mistakes(full + everywhere) == []
+    for line in ("enabled = false", "route = false"):
+        (mistake,) = site.mistakes(full + everywhere + line)
+        assert mistake.startswith("site.toml:4: routing.full_tunnel: no peer leads everywhere")
+    (mistake,) = site.mistakes(full + peer("berlin", BERLIN, '"everywhere"'))
+    assert mistake.startswith('site.toml:7: peer.berlin.networks: "everywhere" is not a network')
+
+
+def test_a_full_tunnel_takes_packets_not_frames(site: Site) -> None:
+    text = '[interface]\ntype = "tap"\n' + LISTEN + "[routing]\nfull_tunnel = true\n"
+    assert site.mistakes(text + peer("berlin", BERLIN, '"::/0"')) == [
+        'site.toml:6: routing.full_tunnel: needs a link of type "tun"'
+    ]
+
+
 def test_a_peer_named_in_two_files_is_told_with_both_places(site: Site) -> None:
     text = LISTEN + peer("berlin", BERLIN, '"10.1.0.0/16"')
     assert site.mistakes(text, berlin=own_file(peer("berlin", BERLIN, '"10.1.0.0/16"'))) == [

@@ -152,6 +152,28 @@ def test_a_route_tables_name_becomes_its_number(site: Site, name: str, number: i
     assert site.load(f'[routing]\ntable = "{name}"\n').routing.table == number
 
 
+EVERYWHERE = PEER.replace("10.255.0.2/32", "0.0.0.0/0")
+
+
+def test_a_full_tunnel_has_a_table_and_a_mark_of_its_own(site: Site) -> None:
+    config = site.load(EVERYWHERE + "[routing]\nfull_tunnel = true\nallow_lan = false\nkill_switch = true\n")
+    assert (config.routing.full_tunnel, config.routing.allow_lan, config.routing.kill_switch) == (
+        True,
+        False,
+        True,
+    )
+    assert config.local.fwmark == 0x76706E
+    assert 0x76000000 <= config.routing.table <= 0x76FFFFFF
+    assert site.load(EVERYWHERE + "[routing]\nfull_tunnel = true\n").routing.table == config.routing.table
+    assert dict(describe(config))["routing.kill_switch"] == "true"
+
+
+def test_a_full_tunnels_table_and_mark_may_be_chosen(site: Site) -> None:
+    text = EVERYWHERE + "[local]\nfwmark = 7\n[routing]\nfull_tunnel = true\ntable = 9\n"
+    config = site.load(text)
+    assert (config.local.fwmark, config.routing.table) == (7, 9)
+
+
 def test_workers_may_be_left_to_vpnd(site: Site) -> None:
     assert site.load('[local]\nworkers = "auto"\n').local.workers == "auto"
 

@@ -78,9 +78,9 @@ def _routing(routing: RoutingConfig) -> list[tuple[str, str]]:
     return [
         ("table", _text(names[routing.table]) if named else str(routing.table)),
         ("metric", str(routing.metric)),
-        ("full_tunnel", "false"),
-        ("allow_lan", "true"),
-        ("kill_switch", "false"),
+        ("full_tunnel", _boolean(routing.full_tunnel)),
+        ("allow_lan", _boolean(routing.allow_lan)),
+        ("kill_switch", _boolean(routing.kill_switch)),
         ("forward", _boolean(routing.forward)),
         ("masquerade", _array(routing.masquerade)),
         ("client_to_client", _boolean(routing.client_to_client)),

@@ -18,8 +18,8 @@ from vpnd.config.names import SECTION_KEYS
 from vpnd.config.parse import parse_peer_name
 from vpnd.config.peers import ReadPeer, read_peer, read_peers
 from vpnd.config.reader import Reading, Table, show_path
-from vpnd.config.sections import read_interface, read_local, read_routing
-from vpnd.config.together import ReadSections, check_together, unique_peers
+from vpnd.config.sections import read_interface, read_local, read_routing, with_full_tunnel
+from vpnd.config.together import ReadSections, check_full_tunnel, check_together, unique_peers
 from vpnd.config.values import Config, Place
 from vpnd.errors import ConfigError
 
@@ -39,7 +39,8 @@ def load(instance: str, file: Path) -> Config:
     interface_table, local_table = root.table("interface"), root.table("local")
     interface = read_interface(interface_table, instance)
     local = read_local(local_table, instance)
-    routing = read_routing(root.table("routing"))
+    routing_table = root.table("routing")
+    local, routing = with_full_tunnel(instance, local, read_routing(routing_table))
     _refuse_later_sections(root)
     groups = read_groups(root.table("groups"), interface.type)
     peer_table = root.table("peer")
@@ -49,6 +50,7 @@ def load(instance: str, file: Path) -> Config:
         read.extend(_read_peer_file(reading, peer_file))
     peers = unique_peers(read)
     check_together(ReadSections(interface, interface_table, local, local_table), peers)
+    check_full_tunnel(routing_table, interface, routing, peers)
     check_groups(groups, peers, {*peer_table.keys, *(_peer_of(peer_file) for peer_file in peer_files)})
     mistakes = reading.mistakes()
     if mistakes:

@@ -5,6 +5,8 @@ Knows nothing of peers, nor of what two sections mean together.
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -32,6 +34,8 @@ SOCKETS_MAX: Final = 64  # one packet mover serves; every worker has one for eac
 KEY_OVERLAP_DEFAULT: Final = 86_400  # seconds: a day to bring a new key to all who need it
 KEY_OVERLAP_MAX: Final = 30 * 86_400  # seconds
 KEY_FOLDER: Final = Path("/etc/vpnd/keys")
+FULL_TUNNEL_MARK: Final = 0x76706E  # one for all instances: a tunnel never runs through another's by default
+FULL_TUNNEL_TABLES: Final = 0x76000000  # and a number of 24 bits made of the instance's name
 TABLES: Final = {"default": 253, "main": 254, "local": 255}  # the kernel's own numbers for the names
 _UINT32_MAX: Final = 2**32 - 1
 
@@ -158,15 +162,33 @@ def _parse_offload(word: str) -> OffloadName:
 
 def read_routing(table: Table) -> RoutingConfig:
     table.check_names(SECTION_KEYS["routing"])
-    for key, only in (("full_tunnel", False), ("allow_lan", True), ("kill_switch", False)):
-        if table.boolean(key, only) is not only:
-            table.unsupported(key, str(not only).lower())
+    full_tunnel = table.boolean("full_tunnel", False)
+    allow_lan, kill_switch = table.boolean("allow_lan", True), table.boolean("kill_switch", False)
+    for key, is_asked, value in (("allow_lan", not allow_lan, "false"), ("kill_switch", kill_switch, "true")):
+        if is_asked and not full_tunnel and table.is_sound("full_tunnel"):
+            table.wrong(key, f"{value} needs full_tunnel = true")
     return RoutingConfig(
         table=_read_route_table(table),
         metric=table.integer("metric", METRIC_DEFAULT, 0, _UINT32_MAX),
         forward=table.boolean("forward", False),
         masquerade=tuple(network.value for network in table.each("masquerade", parse_network)),
         client_to_client=table.boolean("client_to_client", True),
+        full_tunnel=full_tunnel,
+        allow_lan=allow_lan,
+        kill_switch=kill_switch,
+    )
+
+
+def with_full_tunnel(
+    instance: str, local: LocalConfig, routing: RoutingConfig
+) -> tuple[LocalConfig, RoutingConfig]:
+    """Gives the full tunnel a table of the instance's own, and our packets a mark, unless the file does."""
+    if not routing.full_tunnel:
+        return local, routing
+    table = FULL_TUNNEL_TABLES + (zlib.crc32(instance.encode()) & 0xFFFFFF)
+    return (
+        local if local.fwmark else replace(local, fwmark=FULL_TUNNEL_MARK),
+        routing if routing.table != TABLES["main"] else replace(routing, table=table),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vpnd.config.peers import ReadPeer
 from vpnd.config.reader import Placed, Table
-from vpnd.config.values import InterfaceConfig, IPInterface, IPNetwork, LocalConfig
+from vpnd.config.values import InterfaceConfig, IPInterface, IPNetwork, LocalConfig, RoutingConfig
 from vpnd.keys import PublicKey
 
 _IPV6_MTU_MIN = 1280  # bytes (RFC 8200, section 5)
@@ -46,6 +46,26 @@ def check_together(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
     for peer in peers:
         _check_can_connect(sections, peer)
         _check_has_networks(sections, peer)
+
+
+def check_full_tunnel(
+    table: Table, interface: InterfaceConfig, routing: RoutingConfig, peers: Sequence[ReadPeer]
+) -> None:
+    """Notes a full tunnel that leads nowhere."""
+    if not routing.full_tunnel:
+        return
+    if interface.type == "tap":
+        table.wrong("full_tunnel", 'needs a link of type "tun"')
+    is_doubtful = any(not peer.table.is_sound("networks") for peer in peers)
+    if not is_doubtful and not any(map(_leads_everywhere, peers)):
+        text = "no peer leads everywhere: one needs 0.0.0.0/0 or ::/0 in its networks, and route = true"
+        table.wrong("full_tunnel", text)
+
+
+def _leads_everywhere(peer: ReadPeer) -> bool:
+    """Tells whether a default route leads to the peer."""
+    config = peer.config
+    return config.enabled and config.route and any(network.prefixlen == 0 for network in config.networks)
 
 
 def _check_mtu(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:

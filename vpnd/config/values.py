@@ -87,13 +87,19 @@ class PeerConfig:
 
 @dataclass(frozen=True, slots=True)
 class RoutingConfig:
-    """Where routes go and what this machine does for others' packets; `table` is the kernel's number."""
+    """Where routes go and what this machine does for others' packets; `table` is the kernel's number.
+
+    With a full tunnel neither it nor the mark in [local] is left to others: both have a value of their own.
+    """
 
     table: int
     metric: int
     forward: bool
     masquerade: tuple[IPNetwork, ...]
     client_to_client: bool = True
+    full_tunnel: bool = False
+    allow_lan: bool = True
+    kill_switch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

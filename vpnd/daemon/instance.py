@@ -378,7 +378,8 @@ class Instance:
         self.driver.act(self.driver.device.network_changed(boottime()))
         self.resolver.network_changed()
         await self.fit_padding()
-        if self.config.routing.forward and not self.failures:
+        routing = self.config.routing
+        if (routing.forward or routing.full_tunnel) and not self.failures:
             try:
                 await self._shape_as_configured()
             except HostError as error:

@@ -6,12 +6,12 @@ Owns the translation from Config to the rooms below; every function here is pure
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from vpnd.config import Config, LocalConfig, PeerConfig, Secrets, derived_mac
 from vpnd.daemon.driver import PeerWiring
 from vpnd.endpoint import Endpoint, EndpointName
-from vpnd.host.plan import FilterPlan, HostPlan, LinkPlan, Permission, RoutePlan
+from vpnd.host.plan import FilterPlan, FullTunnelPlan, HostPlan, LinkPlan, Permission, RoutePlan
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature, PaddingMode
@@ -69,7 +69,26 @@ def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> Ho
         if peer.enabled and peer.route
         for network in peer.networks
     )
-    return HostPlan(config.instance, link, routes, routing.forward, routing.masquerade, filter_plan(config))
+    return HostPlan(
+        config.instance,
+        link,
+        routes,
+        routing.forward,
+        routing.masquerade,
+        filter_plan(config),
+        _full_tunnel(config, routes),
+    )
+
+
+def _full_tunnel(config: Config, routes: Iterable[RoutePlan]) -> FullTunnelPlan | None:
+    """The way of everything, for the IP versions that have a default route into the link."""
+    routing = config.routing
+    if not routing.full_tunnel:
+        return None
+    versions = frozenset(route.prefix.version for route in routes if route.prefix.prefixlen == 0)
+    return FullTunnelPlan(
+        config.local.fwmark, routing.table, versions, routing.allow_lan, routing.kill_switch
+    )
 
 
 def filter_plan(config: Config) -> FilterPlan:

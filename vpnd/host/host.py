@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpnd.errors import HostError
 from vpnd.host import state
 from vpnd.host.filter import filter_parts
+from vpnd.host.kill_switch import kill_switch_parts
 from vpnd.host.link import (
     ObservedLink,
     Step,
@@ -31,11 +32,13 @@ from vpnd.host.link import (
     observe_governed_addresses,
     observe_link,
     observe_links,
+    observe_networks,
 )
 from vpnd.host.nat import masquerade_chains
 from vpnd.host.netlink import Netlink
-from vpnd.host.plan import Change, HostPlan, Interface, LinkPlan
+from vpnd.host.plan import Change, HostPlan, Interface, LinkPlan, Network
 from vpnd.host.routes import route_steps
+from vpnd.host.rules import rule_steps
 from vpnd.host.sysctl import (
     NO_FORWARDING,
     Sysctls,
@@ -164,6 +167,7 @@ class Host:
             saved = {key: value for key, value in record.sysctls.items() if key.split("/")[3] not in names}
             steps = restore_steps(self._sysctls, saved, state.siblings(self._file))
             steps += [delete_link(name) for name in sorted(names)]
+            steps += rule_steps(netlink, instance, None)
             try:
                 steps += removal_steps(instance)
             except HostError as error:
@@ -197,7 +201,8 @@ class Host:
         if standing is not None:
             addresses = observe_governed_addresses(netlink, standing.index, plan.link.addresses)
         steps += link_steps(standing, addresses, plan.link, _alias(plan.instance))
-        wanted = _table(plan)
+        near = (link.index for link in links.values() if link.name not in {plan.link.name, *forsaken})
+        wanted = _table(plan, observe_networks(netlink, {*near}) if plan.full_tunnel else ())
         table = table_steps(plan.instance, plan.link.name, wanted, may_stand=known.has_table)
         sysctl, saved = self._forwarding(plan, links.keys() - forsaken, known.sysctls)
         route = route_steps(
@@ -212,8 +217,9 @@ class Host:
             has_table=bool(wanted or table),
             sysctls=saved,
         )
-        # The table stands before packets are forwarded, and both before routes bring any.
-        return _Draft((*steps, *table, *sysctl, *route), record)
+        rule = rule_steps(netlink, plan.instance, plan.full_tunnel)
+        # The table stands before packets are forwarded, and both before routes and rules bring any.
+        return _Draft((*steps, *table, *sysctl, *route, *rule), record)
 
     def _forwarding(
         self, plan: HostPlan, links: set[str], saved: Mapping[str, state.SavedSysctl]
@@ -305,7 +311,7 @@ def _check_ours(standing: ObservedLink, plan: HostPlan) -> None:
         )
 
 
-def _table(plan: HostPlan) -> Table:
+def _table(plan: HostPlan, near: Iterable[Network]) -> Table:
     """The nftables table as planned; an empty one where nothing is hidden and nothing forbidden."""
     link, judge = plan.link.name, plan.filter
     words = []
@@ -315,8 +321,13 @@ def _table(plan: HostPlan) -> Table:
         words.append(f"groups {', '.join(judge.groups)} for {len(judge.members)} networks")
     if not judge.client_to_client:
         words.append("nothing from peer to peer")
-    collections, chains = filter_parts(link, judge)
-    return Table(collections, (*masquerade_chains(link, plan.masquerade), *chains), "; ".join(words))
+    if plan.full_tunnel is not None and plan.full_tunnel.kill_switch:
+        words.append("nothing leaves outside the tunnel")
+    sets, chains = filter_parts(link, judge)
+    near_sets, kill = kill_switch_parts(link, plan.full_tunnel, near)
+    return Table(
+        (*sets, *near_sets), (*masquerade_chains(link, plan.masquerade), *chains, *kill), "; ".join(words)
+    )
 
 
 def _create(plan: LinkPlan) -> Step:

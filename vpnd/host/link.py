@@ -15,7 +15,7 @@ from typing import Any
 
 from vpnd.errors import HostError
 from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute
-from vpnd.host.plan import Change, Interface, LinkPlan
+from vpnd.host.plan import Change, Interface, LinkPlan, Network
 from vpnd.host.rtnl import ifaddrmsg, ifinfmsg
 
 # linux/rtnetlink.h
@@ -122,6 +122,19 @@ def _open_queues(tun: Any) -> int:
 def observe_addresses(netlink: Netlink, index: int) -> frozenset[Interface]:
     """Gives the addresses of one link; one with a far end of its own shows as its near end's /32 or /128."""
     return frozenset(address for address, _ in _observe_addresses(netlink, index))
+
+
+def observe_networks(netlink: Netlink, links: Container[int]) -> frozenset[Network]:
+    """Gives the networks that the machine is in by these links."""
+    found = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        message = ifaddrmsg()
+        message["family"] = family
+        for answer in netlink.dump(message, RTM_GETADDR):
+            if answer["index"] in links:
+                address = answer.get_attr("IFA_ADDRESS") or answer.get_attr("IFA_LOCAL")
+                found.add(ipaddress.ip_network(f"{address}/{answer['prefixlen']}", strict=False))
+    return frozenset(found)
 
 
 def observe_governed_addresses(

@@ -27,8 +27,8 @@ from vpnd.host.plan import ROUTE_PROTOCOL, Interface
 from vpnd.host.routes import RTM_NEWROUTE, RTN_UNICAST
 from vpnd.host.rtnl import ifaddrmsg, ifinfmsg
 
-# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, rules of both
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 0x80 | 0x40000
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x8, 0x40
 _RTM_F_CLONED = 0x200
 _RTN_PROHIBIT = 8
@@ -57,7 +57,7 @@ class AddressesChanged:
 
 @dataclass(frozen=True, slots=True)
 class RoutesChanged:
-    """Packets may leave another way: a route came or went, or a link went up or down."""
+    """Packets may leave another way: a route came or went, a rule went, or a link went up or down."""
 
 
 MonitorEvent = LinkGone | AddressesChanged | RoutesChanged
@@ -145,6 +145,8 @@ class Monitor:
                 return False
             case 24 | 25:  # RTM_NEWROUTE, RTM_DELROUTE
                 return _is_worth_telling(frame)
+            case 33:  # RTM_DELRULE
+                return True
             case _:
                 return False
 

@@ -41,7 +41,7 @@ def _program() -> str | None:
 def _nft(step: str, *arguments: str, script: str = "") -> str:
     program = _program()
     if program is None:
-        what = "masquerade, groups and client_to_client need the package nftables"
+        what = "masquerade, groups, client_to_client and kill_switch need the package nftables"
         raise HostError(step, f"nft is not installed; {what}")
     try:
         done = subprocess.run(

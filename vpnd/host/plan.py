@@ -82,6 +82,21 @@ class FilterPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FullTunnelPlan:
+    """Everything but what carries `mark` takes the routes of `table` first, for these IP versions.
+
+    `allow_lan` prefers what the machine's own routes know better than by a default one. With the kill
+    switch nothing leaves by another link but the marked packets and, if allowed, those to near networks.
+    """
+
+    mark: int
+    table: int
+    versions: frozenset[int]
+    allow_lan: bool = True
+    kill_switch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HostPlan:
     """Everything one instance wants of the machine."""
 
@@ -91,6 +106,7 @@ class HostPlan:
     forward: bool = False
     masquerade: tuple[Network, ...] = ()
     filter: FilterPlan = FilterPlan()
+    full_tunnel: FullTunnelPlan | None = None
 
     @property
     def families(self) -> frozenset[int]:

@@ -33,8 +33,9 @@ def _past_the_front_door() -> Iterator[None]:
 
 
 with _past_the_front_door():
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-__all__ = ["ifaddrmsg", "ifinfmsg", "rtmsg"]
+__all__ = ["fibmsg", "ifaddrmsg", "ifinfmsg", "rtmsg"]
