@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 
 from tests.catalogue import note_rows, rows_of
 from tests.results import add_results
 
 _outcomes: dict[str, str] = {}
+
+# Properties are about values; how long a busy machine takes to try them says nothing.
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
