@@ -27,8 +27,9 @@ def programs() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not CACHE.exists():
             with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
-                fetch = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "prometheus"]
-                subprocess.run(fetch, cwd=folder, check=True, stdin=subprocess.DEVNULL, timeout=120)
+                for words in (["update"], ["download", "prometheus"]):
+                    apt = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *words]
+                    subprocess.run(apt, cwd=folder, check=True, stdin=subprocess.DEVNULL, timeout=120)
                 (package,) = Path(folder).glob("*.deb")
                 subprocess.run(["dpkg-deb", "-x", package, f"{folder}/root"], check=True, timeout=60)
                 shutil.move(f"{folder}/root/usr/bin", CACHE)
