@@ -20,7 +20,10 @@ from pathlib import Path
 from tests.lab.namespaces import Host, eventually, run_words
 from tests.packaging.roots import furnished_root, keep_changes, run_in, scratch
 
-PACKAGES = "systemd systemd-sysv dbus procps iproute2 iputils-ping iperf3 openssh-server openssh-client"
+PACKAGES = (
+    "systemd systemd-sysv dbus procps iproute2 iputils-ping iperf3 openssh-server openssh-client"
+    " autopkgtest dpkg-dev"
+)
 # Machines of the lab have no mirror: apt finds there what the package depends on.
 _INSTALL = """
 set -e

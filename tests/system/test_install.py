@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.lab.namespaces import eventually
 from tests.lab.tools import machine as shape_of
+from tests.packaging.deb import ROOT
 from tests.system.machine import Machine
 from tests.system.pair import Pair
 
@@ -62,3 +64,14 @@ def test_a_tunnel_from_two_files_that_is_there_again_after_a_reboot(bare_pair: P
             "/etc/vpnd/keys/site.key",
             "/etc/vpnd/site.toml",
         ]
+
+
+def test_the_tests_that_debian_runs_of_a_package_pass(bare_pair: Pair, package: Path) -> None:
+    """debian/tests by autopkgtest, which installs the package itself; the other machine has no part in it."""
+    machine = bare_pair.a.machine
+    shutil.copytree(ROOT / "debian", machine.root / "root/source/debian")
+    # "//": a tree that is built already.
+    runner = f"cd /root && autopkgtest {machine.bring(package)} source// -- null 2>&1"
+    done = machine.run(runner, check=False, timeout_s=240)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "units                PASS" in done.stdout
