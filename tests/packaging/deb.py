@@ -139,8 +139,9 @@ def _furnish(root: Path) -> None:
 def _dependencies() -> str:
     """Tells one set of build dependencies from another."""
     control = (ROOT / "debian/control").read_text()
-    wanted = control.split("\n\n")[0] + _INSTALL
-    return hashlib.sha256(wanted.encode()).hexdigest()
+    wanted = re.search(r"^Build-Depends:\n(?: .*\n)+", control, re.MULTILINE)
+    assert wanted is not None
+    return hashlib.sha256((wanted[0] + _INSTALL).encode()).hexdigest()
 
 
 def _bring_sources(changes: Path) -> None:

@@ -29,7 +29,7 @@ _INSTALL = """
 set -e
 apt-get update -q
 apt-get install -y -q --no-install-recommends $PACKAGES
-apt-get satisfy -y -q --no-install-recommends "$DEPENDS"
+apt-get satisfy -y -q --no-install-recommends "$DEPENDS" "$RECOMMENDS"
 apt-get clean
 """
 _BOOT_S, _END_S, _COMMAND_S = 30.0, 15.0, 60.0
@@ -39,9 +39,12 @@ _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
 
 def machine_root(release: str, package: Path) -> Path:
     """Gives the cached root that machines of a release boot from; all is in it but the package itself."""
-    asked = ["dpkg-deb", "--field", str(package), "Depends"]
-    depends = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    variables = {"PACKAGES": PACKAGES, "DEPENDS": depends}
+    # What is recommended is installed too, unless an operator says otherwise.
+    variables = {
+        "PACKAGES": PACKAGES,
+        "DEPENDS": _field(package, "Depends"),
+        "RECOMMENDS": _field(package, "Recommends"),
+    }
 
     def furnish(root: Path) -> None:
         with scratch() as changes:
@@ -49,6 +52,11 @@ def machine_root(release: str, package: Path) -> Path:
             keep_changes(root, changes)
 
     return furnished_root(release, "machine", f"{variables}{_INSTALL}", furnish)
+
+
+def _field(package: Path, name: str) -> str:
+    asked = ["dpkg-deb", "--field", str(package), name]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Machine:

@@ -66,6 +66,20 @@ def test_the_units_are_as_little_exposed_as_is_said(pair: Pair, unit: str, most:
     assert float(found[1]) <= most
 
 
+def test_a_reload_with_a_mistake_fails_and_leaves_the_tunnel_alone(pair: Pair) -> None:
+    a = pair.a
+    daemon = a.machine.pid(DAEMON)
+    a.machine.run("cp /etc/vpnd/site.toml /root/sound.toml && echo colour = 3 >> /etc/vpnd/site.toml")
+    try:
+        assert a.machine.run(f"systemctl reload {DAEMON}", check=False).returncode != 0
+        assert "colour" in a.machine.journal(DAEMON, "-n 20")
+        assert a.machine.pid(DAEMON) == daemon
+        assert a.office.pings(a.far_office, count=3)
+    finally:
+        a.machine.run("cp /root/sound.toml /etc/vpnd/site.toml")
+    a.machine.run(f"systemctl reload {DAEMON}")
+
+
 def test_a_sealed_key_brings_the_tunnel_up(pair: Pair) -> None:
     """`vpnctl key seal`, its line in a drop-in, the plain file gone: the peer knows us by that key."""
     machine = pair.a.machine
@@ -137,13 +151,3 @@ def test_a_daemon_that_the_kernel_ends_for_memory_comes_back_and_packets_go_on(p
     print(f"out of memory: {seen}")
     assert seen.lost == 0
     assert a.machine.pid(PLANE) == plane
-
-
-def test_a_packet_mover_that_is_killed_for_memory_comes_back(pair: Pair) -> None:
-    """By SIGKILL, as the kernel does: it asks for no memory in use, so that none can be refused to it."""
-    a = pair.a
-    daemon, plane = a.machine.pid(DAEMON), a.machine.pid(PLANE)
-    a.machine.run(f"kill -KILL {plane}")
-    eventually(lambda: a.machine.pid(PLANE) not in {0, plane}, what="another plane")
-    eventually(lambda: a.office.pings(a.far_office), what="the tunnel")
-    assert a.machine.pid(DAEMON) == daemon
