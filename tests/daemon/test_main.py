@@ -159,20 +159,29 @@ def test_check_reads_everything_and_starts_nothing(
 def test_teardown_removes_and_needs_no_configuration(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """[E11] Also where the file is gone or broken."""
-    removed: list[tuple[Path, str]] = []
+    """[E11] Also where the file is gone or broken. A kill switch is spared once, by the first teardown after
+    a start that a mistake ended."""
+    removed: list[tuple[Path, str, bool]] = []
 
     class Host:
         def __init__(self, state_dir: Path) -> None:
             self.state_dir = state_dir
+            self.warnings = ()
 
-        def remove(self, instance: str) -> tuple[()]:
-            removed.append((self.state_dir, instance))
+        def remove(self, instance: str, *, spares_kill_switch: bool) -> tuple[()]:
+            removed.append((self.state_dir, instance, spares_kill_switch))
             return ()
 
     monkeypatch.setattr(main, "Host", Host)
     assert machine.run("--teardown") == 0
-    assert removed == [(machine.folder / "lib", "site")]
+    assert removed == [(machine.folder / "lib", "site", False)]
+    (machine.folder / "run").mkdir(exist_ok=True)
+    (machine.folder / "site.toml").write_text("colour = 1\n")
+    assert machine.run("--check") == 78
+    assert [machine.run("--teardown"), removed.pop()[2]] == [0, False]
+    assert machine.run() == 78
+    assert [machine.run("--teardown"), removed.pop()[2]] == [0, True]
+    assert [machine.run("--teardown"), removed.pop()[2]] == [0, False]
 
 
 def test_forget_has_the_plane_end_and_is_content_without_one(machine: Machine) -> None:

@@ -170,7 +170,20 @@ def test_nothing_leaves_beside_the_tunnel_whatever_breaks_and_a_stop_lifts_it(la
     assert not u.pings(PRINTER)
     assert not u.pings(PRINTER6)
     assert not at.reaches_far()
+    # A start that fails for good has its service manager tear down, as a stop does: that lifts nothing.
+    good = vpnd.config_file.read_text()
+    vpnd.config_file.write_text(good.replace("keepalive", "keepalife"))
+    vpnd.start(wait=False)
+    assert vpnd.daemon is not None
+    assert vpnd.daemon.wait(10) == 78
+    vpnd.teardown()
+    assert "vpn-u" not in u.output("ip link")
+    assert not at.reaches_far()
     alone.stop()
+    vpnd.config_file.write_text(good)
+    vpnd.start()
+    at.wait_for_far()
+    vpnd.stop()
     capture.stop()
     printing = f"host {PRINTER} or host {PRINTER6}"
     assert capture.lines(f"not ({_IN_THE_LAN}) and not ({_OUTER}) and not ({printing})") == []

@@ -64,6 +64,8 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
         if options.check:
             print(f"{chosen.config_file}: no mistakes, {len(config.peers)} peers")
             return 0
+        with contextlib.suppress(OSError):
+            chosen.failure_note.unlink()
         gc.freeze()
         gc.enable()
         service = Service()
@@ -72,6 +74,8 @@ def run(options: argparse.Namespace, timers: Timers, tell_time: Callable[[], int
     except ConfigError as error:
         for mistake in error.mistakes:
             _log.error("%s", mistake, extra=about(Event.MISTAKE))
+        if not options.check:
+            _note_failure(chosen)
         return EXIT_CONFIG
     except HostError as error:
         _log.error("%s", error, extra=about(Event.REFUSED_BY_MACHINE))
@@ -153,9 +157,22 @@ async def _beat(instance: Instance) -> None:
         await asyncio.sleep(interval_s)
 
 
+def _note_failure(chosen: Settings) -> None:
+    """Leaves word for a teardown that follows: the instance was not stopped, it failed."""
+    with contextlib.suppress(OSError):
+        chosen.failure_note.touch()
+
+
 def _teardown(chosen: Settings) -> int:
-    for change in Host(chosen.state_dir).remove(chosen.instance):
+    """Undoes what stands. A kill switch outlives a failure: only a teardown that follows none lifts it."""
+    has_failed = chosen.failure_note.exists()
+    with contextlib.suppress(OSError):
+        chosen.failure_note.unlink()
+    host = Host(chosen.state_dir)
+    for change in host.remove(chosen.instance, spares_kill_switch=has_failed):
         _log.info("%s: %s", change.step, change.detail, extra=about(Event.REMOVED))
+    for warning in host.warnings:
+        _log.warning("%s", warning, extra=about(Event.MACHINE_ODD))
     return 0
 
 

@@ -33,6 +33,11 @@ class Settings:
         return self.runtime_dir / "plane.sock"
 
     @property
+    def failure_note(self) -> Path:
+        """Stands from a start that a mistake in the configuration ended to the next start or teardown."""
+        return self.runtime_dir / "failed"
+
+    @property
     def credentials(self) -> Path | None:
         """Systemd's folder of credentials for this unit, where there is one."""
         directory = os.environ.get("CREDENTIALS_DIRECTORY")

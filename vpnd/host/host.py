@@ -21,7 +21,7 @@ from pathlib import Path
 from vpnd.errors import HostError
 from vpnd.host import state
 from vpnd.host.filter import filter_parts
-from vpnd.host.kill_switch import kill_switch_parts
+from vpnd.host.kill_switch import KILL_SWITCH, kill_switch_parts
 from vpnd.host.link import (
     ObservedLink,
     Step,
@@ -48,7 +48,7 @@ from vpnd.host.sysctl import (
     router_advertisement_steps,
     wanted_forwarding,
 )
-from vpnd.host.table import Table, removal_steps, table_steps
+from vpnd.host.table import Table, has_chain, removal_steps, table_steps
 from vpnd.host.tun import open_link
 
 # One round makes the changes, the next finds none or what the kernel took along: routes and IPv6
@@ -151,15 +151,17 @@ class Host:
             _perform(_outgrown(standing, plan.link), netlink, done)
         return tuple(done)
 
-    def remove(self, instance: str) -> tuple[Change, ...]:
+    def remove(self, instance: str, *, spares_kill_switch: bool = False) -> tuple[Change, ...]:
         """Takes away what `apply` made for the instance and puts previous values back; nothing else.
 
+        With `spares_kill_switch` a table that has one stays as it stands, and `warnings` tell so.
         Goes on after a step that is refused, then raises the first refusal and keeps the record.
         Finds the link by the record and by its alias, so that a lost record does not leave it behind.
         """
         self.warnings = ()
         done: list[Change] = []
         refusals: list[HostError] = []
+        is_spared = False
         with state.alone(self._file), _opened() as netlink:
             record = self._load()
             names = _our_links(observe_links(netlink), record, instance)
@@ -169,7 +171,9 @@ class Host:
             steps += [delete_link(name) for name in sorted(names)]
             steps += rule_steps(netlink, instance, None)
             try:
-                steps += removal_steps(instance)
+                table = removal_steps(instance)
+                is_spared = bool(table) and spares_kill_switch and has_chain(instance, KILL_SWITCH)
+                steps += [] if is_spared else table
             except HostError as error:
                 refusals.append(error)
             for step in steps:
@@ -179,7 +183,14 @@ class Host:
                     refusals.append(error)
             if refusals:
                 raise refusals[0]
-            self._forget()
+            if is_spared:
+                self._warn(
+                    "the kill switch stays: nothing leaves outside the tunnel; mend the configuration and "
+                    f"start again, or lift it by vpnd --instance {instance} --teardown"
+                )
+                self._remember(state.Record(has_table=True), record)
+            else:
+                self._forget()
         return tuple(done)
 
     def _draft(self, netlink: Netlink, plan: HostPlan, known: state.Record) -> _Draft:

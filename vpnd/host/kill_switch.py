@@ -14,6 +14,7 @@ from vpnd.host.disjoint import merge
 from vpnd.host.plan import FullTunnelPlan, Network
 from vpnd.host.table import Chain, Collection, Element, Hook, Rule
 
+KILL_SWITCH = "outside"  # the chain that judges what leaves by another link
 _NEIGHBOURS = "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld2-listener-report"
 
 
@@ -39,10 +40,10 @@ def kill_switch_parts(
             Rule("ip6 daddr { fe80::/10, ff02::/16 } accept", "allow_lan"),
         ]
     outside.append(Rule("counter reject with icmpx admin-prohibited", "outside the tunnel"))
-    leave = Rule(f'oifname != {{ "lo", "{link}" }} goto outside', "kill_switch")
+    leave = Rule(f'oifname != {{ "lo", "{link}" }} goto {KILL_SWITCH}', "kill_switch")
     hooks = (Hook("filter", name, "filter", 0) for name in ("output", "forward"))
     chains = (Chain(f"kill-{hook.name}", (leave,), hook) for hook in hooks)
-    return collections, (Chain("outside", tuple(outside)), *chains)
+    return collections, (Chain(KILL_SWITCH, tuple(outside)), *chains)
 
 
 def _near(version: int, networks: Iterable[Network]) -> Collection:

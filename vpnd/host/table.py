@@ -131,6 +131,12 @@ def table_steps(instance: str, link: str, wanted: Table, *, may_stand: bool) -> 
     return [_run_step(scripts, f"{words} table inet {name}: {wanted.words}")]
 
 
+def has_chain(instance: str, chain: str) -> bool:
+    """Tells whether the instance's table stands and has this chain. HostError."""
+    standing = _standing(_checked(table_name(instance), "lo")) or {}
+    return any(key[:2] == ("chain", chain) for key in standing)
+
+
 def removal_steps(instance: str) -> list[Step]:
     """Gives the step that removes the instance's table, if nft is there and shows one."""
     if not has_nft():
