@@ -123,7 +123,15 @@ def test_nothing_leaves_beside_the_tunnel_whatever_breaks_and_a_stop_lifts_it(la
     assert at.reaches_far(), "by the router, without vpnd"
     before = machine(u)
     at.configure()
+    full = vpnd.config_file.read_text()
+    vpnd.config_file.write_text(full.partition("[routing]")[0])
     vpnd.start()
+    vpnd.wait_up()
+    assert u.output(f"ip route get {FAR}").split()[4] == "eth0", (
+        "by the router as long as it is no full tunnel"
+    )
+    vpnd.config_file.write_text(full)
+    vpnd.ask("reload")
     mac = u.output("cat /sys/class/net/eth0/address").strip()
     capture = Capture(u, "eth0", f"ether src {mac}")
     u.start(sys.executable, "-c", _POUR)

@@ -11,6 +11,7 @@ import socket
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 from vpnd.host.link import Step
 from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink
@@ -85,9 +86,7 @@ def _wanted(instance: str, plan: FullTunnelPlan) -> frozenset[_Rule]:
 def _observe(netlink: Netlink, instance: str) -> frozenset[_Rule]:
     found = set()
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
-        message = fibmsg()
-        message["family"] = family
-        for answer in netlink.dump(message, RTM_GETRULE):
+        for answer in _rules_of(netlink, family):
             priority = answer.get_attr("FRA_PRIORITY")
             if answer.get_attr("FRA_PROTOCOL") != ROUTE_PROTOCOL or priority not in _priorities(instance):
                 continue
@@ -102,6 +101,18 @@ def _observe(netlink: Netlink, instance: str) -> frozenset[_Rule]:
                 )
             )
     return frozenset(found)
+
+
+def _rules_of(netlink: Netlink, family: int) -> list[Any]:
+    message = fibmsg()
+    message["family"] = family
+    try:
+        return netlink.dump(message, RTM_GETRULE)
+    except OSError as error:
+        # A kernel without IPv6, or without rules, has none of ours.
+        if error.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            return []
+        raise
 
 
 def _step(verb: str, rule: _Rule) -> Step:
