@@ -54,6 +54,11 @@ class Endpoint:
         return f"[{self.address}{scope}]:{self.port}"
 
 
+def is_domain(text: str) -> bool:
+    """Tells whether this is a domain: "corp.example"; "~corp.example" routes only; "~." has all names."""
+    return text == "~." or (text.isascii() and _HOST_NAME.match(text.removeprefix("~")) is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointName:
     """A host name with a UDP port, still to be resolved.

@@ -133,7 +133,7 @@ def test_a_large_push_follows_on_the_session_and_is_acknowledged() -> None:
     network, left, right = pushing(LARGE)
     connect(network, left, right)
     network.run(20.0)
-    assert [len(one.parameters.routes) for one in told(left)] == [0, 140]
+    assert [len(one.parameters.routes) for one in told(left)] == [140]
     assert len(controls(right, Control.PARAMS)) == 1
     assert len(controls(left, Control.PARAMS_ACK)) == 1
     assert max(len(one.data) for one in network.wire.captured) <= 1232
@@ -159,7 +159,7 @@ def test_a_lost_push_is_sent_again_each_second_and_applied_once() -> None:
     sent = controls(right, Control.PARAMS)
     assert len(sent) == 4
     assert len({one.payload for one in sent}) == 1
-    assert [len(one.parameters.routes) for one in told(left)] == [0, 140]
+    assert [len(one.parameters.routes) for one in told(left)] == [140]
 
 
 def test_a_push_that_nobody_acknowledges_ends_after_five_repeats_and_comes_with_the_next_session() -> None:
@@ -261,6 +261,42 @@ def test_a_changed_push_reaches_a_live_session_at_once() -> None:
         (ip_interface("192.168.53.98/24"),),
         (),
     ]
+
+
+@pytest.mark.parametrize("wait_s", [1.0, 10.0])
+@pytest.mark.parametrize("pusher", ["left", "right"])
+def test_a_push_that_changes_after_a_restart_reaches_a_session_of_before(pusher: str, wait_s: float) -> None:
+    """[I1] What the peer can do is learned by a handshake, whether that wins a collision or not."""
+    network, left, right = joined()
+    hub, client = (left, right) if pusher == "left" else (right, left)
+    client.start()
+    network.run(wait_s)
+    hub.kill()
+    hub.boot()
+    hub.configure(replace(hub.peers[0], push=OTHER))
+    network.run(5.0)
+    assert told(client)[-1].parameters.addresses == (ip_interface("192.168.53.98/24"),)
+
+
+def test_the_pushed_mtu_takes_the_place_of_our_links() -> None:
+    """[A21] In the response and, when it changes, by PARAMS."""
+    network, left, right = pushing(SMALL)
+    right.configure(peer_of(left, push=SMALL, push_mtu=1300))
+    connect(network, left, right)
+    right.configure(peer_of(left, push=SMALL, push_mtu=1280))
+    network.run(1.0)
+    assert [one.parameters.mtu for one in told(left)] == [1300, 1280]
+    assert told(left)[-1].parameters.addresses == (ip_interface("192.168.53.99/24"),)
+
+
+def test_refused_pushes_are_counted_with_the_peer_and_are_no_refused_handshake() -> None:
+    """[E10]"""
+    _, left, right = joined()
+    left.device.note_refused_pushes(right.key, 2)
+    left.device.note_refused_pushes(right.key, 1)
+    assert left.device.refusals == {"push_refused": 3}
+    snapshot = left.device.snapshot(right.key)
+    assert (snapshot.refusals, snapshot.last_refusal) == ({"push_refused": 3}, None)
 
 
 def test_more_than_one_control_message_cannot_be_pushed() -> None:

@@ -36,6 +36,8 @@ WHOLE = Parameters(
     epoch=b"8 bytes.",
     padding=PaddingMode.BUCKET,
     psk_next=True,
+    domains=("corp.example", "~."),
+    push_later=True,
 )
 
 OWN = Capabilities(
@@ -61,8 +63,10 @@ FIELDS = [
     (0x0B, "0102030405060708", ["", "01020304050607", "010203040506070809"]),
     (0x0C, "03", ["", "04", "ff", "0000"]),
     (0x0D, "01", ["", "0101"]),
+    (0x0E, b"~corp.example".hex(), ["", "7e", "ff", b"a b".hex(), b"a..b".hex()]),
+    (0x0F, "01", ["", "0100"]),
 ]
-REPEATABLE = (0x06, 0x07, 0x08, 0x09, 0x0A)
+REPEATABLE = (0x06, 0x07, 0x08, 0x09, 0x0A, 0x0E)
 
 
 def tlv(kind: int, value: str) -> bytes:
@@ -130,7 +134,7 @@ def test_the_critical_bit_changes_no_meaning_of_a_known_field(
 
 def test_unknown_fields_are_ignored_unless_critical() -> None:
     """[A19] All type numbers that have no meaning yet."""
-    for kind in range(14, 128):
+    for kind in range(16, 128):
         assert decode_parameters_untrusted(tlv(kind, "0102") * 2) == Parameters()
         assert not decodes(tlv(kind | 0x80, "0102"))
     assert not decodes(tlv(0x80, ""))
@@ -165,9 +169,10 @@ def test_padding_fills_to_steps_of_64(size: int, padded: int) -> None:
 
 def test_a_push_holds_addresses_routes_and_servers() -> None:
     """[E10] What `encode_push` writes is what the peer reads."""
-    data = encode_push(WHOLE.addresses, WHOLE.routes, WHOLE.dns)
+    data = encode_push(WHOLE.addresses, WHOLE.routes, WHOLE.dns, WHOLE.domains)
     told = decode_parameters_untrusted(data)
     assert (told.addresses, told.routes, told.dns) == (WHOLE.addresses, WHOLE.routes, WHOLE.dns)
+    assert told.domains == WHOLE.domains
     assert isinstance(told.dns[0], IPv4Address)
     assert isinstance(told.dns[1], IPv6Address)
 

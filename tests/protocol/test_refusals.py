@@ -9,7 +9,7 @@ from vpnd import protocol
 from vpnd.protocol.refusals import REFUSAL_TEXTS
 
 ROOM = Path(protocol.__file__).parent
-COUNTED = re.compile(r'(?:RejectedMessage|refuse|find_pending)\([^()]*"([a-z0-9_]+)"')
+COUNTED = re.compile(r'(?:RejectedMessage|refuse|count|find_pending)\([^()]*"([a-z0-9_]+)"')
 
 
 def test_every_name_that_is_counted_has_a_text_and_every_text_a_name() -> None:

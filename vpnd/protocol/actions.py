@@ -114,7 +114,10 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class ParametersReceived:
-    """The peer told its parameters, in a response or a push; what to accept is policy."""
+    """The peer told its parameters, in a response or a push, and with them all that it pushes.
+
+    What of that to accept is policy.
+    """
 
     peer: PublicKey
     parameters: Parameters

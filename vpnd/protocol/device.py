@@ -426,6 +426,10 @@ class Device:
             return []
         return [SendControl(peer, encode_notice(reason, count))]
 
+    def note_refused_pushes(self, peer: PublicKey, count: int) -> None:
+        """Counts pushed settings that our configuration does not take from this peer."""
+        self._local.count("push_refused", self._peers[peer], count)
+
     def goodbye(self, reason: GoodbyeReason, now: float) -> list[Action]:
         """Takes leave of every peer; the copies that follow come by `tick`, until no deadline is left."""
         actions: list[Action] = []

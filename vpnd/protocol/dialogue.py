@@ -25,7 +25,7 @@ def offer_push(peer: Peer, session: Session, timers: Timers, now: float) -> list
     """Tells the peer our parameters for it, where it does not know the present ones yet."""
     if peer.slots.current is not session or not session.features & Feature.PARAMS:
         return []
-    content = peer.options.push
+    content = peer.options.pushed()
     if content == peer.delivered_push:
         peer.push = None
         return []

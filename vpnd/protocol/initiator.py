@@ -175,10 +175,12 @@ def _establish(
     peer.confirmation = Confirmation(
         session, [now + wait_s for wait_s in local.timers.confirm_s], stops_on_receipt=not had_session
     )
+    # What is pushed is told whole: a response that says it comes later says nothing of it.
+    told = () if parameters.push_later else (ParametersReceived(peer.key, parameters),)
     return [
         install(peer, session, opened.derive_keys(agreement.suite), source, pending.parties),
         SendKeepalive(peer.key),
-        ParametersReceived(peer.key, parameters),
+        *told,
         *finish(local, peer, session, now),
     ]
 

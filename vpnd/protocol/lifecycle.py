@@ -44,6 +44,11 @@ def follow_placement(local: Local, peer: Peer, local_index: int, slot: Slot, now
         if session.pushed is not None:
             peer.delivered_push = session.pushed
     actions += _follow_epoch(local, peer, session)
+    current = peer.slots.current
+    if current is not None and current.is_adopted:
+        # The new one lost a collision with it, and tells what the peer can do all the same.
+        current.features, current.is_adopted = session.features, False
+        actions += offer_push(peer, current, local.timers, now)
     actions += offer_push(peer, session, local.timers, now)
     return actions + discovery.follow_session(local, peer, session, now)
 
@@ -86,6 +91,7 @@ def adopt(local: Local, peer: Peer, sessions: Iterable[AdoptedSession], now: flo
             is_initiator=found.is_initiator,
             created_at=found.created_at,
             rekey_at=rekey_time(local, found.created_at, is_initiator=found.is_initiator),
+            is_adopted=True,
         )
         local.indices.claim(session.local_index, peer)
         peer.slots.waiting.append(session)

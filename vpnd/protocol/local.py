@@ -103,9 +103,14 @@ class Local:
         return int.from_bytes(self.random_bytes(4), "little") * upper_s / (1 << 32)
 
     def refuse(self, reason: str, now: float, peer: Peer | None = None) -> None:
-        """Counts a refusal, also with the peer where one is known."""
-        self.refusals[reason] += 1
+        """Counts the refusal of a message, also with the peer where one is known."""
+        self.count(reason, peer)
         self.last_refusal = reason
         if peer is not None:
-            peer.refusals[reason] += 1
             peer.last_refusal, peer.last_refusal_at = reason, now
+
+    def count(self, reason: str, peer: Peer | None = None, number: int = 1) -> None:
+        """Counts what was refused of a message that was taken."""
+        self.refusals[reason] += number
+        if peer is not None:
+            peer.refusals[reason] += number

@@ -19,6 +19,7 @@ from ipaddress import (
 )
 from typing import Any
 
+from vpnd.endpoint import is_domain
 from vpnd.errors import MalformedMessage, RejectedMessage
 from vpnd.protocol.constants import EPOCH_SIZE, PARAMETERS_STEP, Feature, PaddingMode, Suite
 
@@ -29,14 +30,17 @@ Address = IPv4Address | IPv6Address
 _CRITICAL = 0x80
 _VERSIONS, _SUITES, _MTU, _FEATURES, _KEEPALIVE = 1, 2, 3, 4, 5
 _ADDR4, _ADDR6, _ROUTE4, _ROUTE6, _DNS = 6, 7, 8, 9, 10
-_EPOCH, _PADDING, _PSK_NEXT = 11, 12, 13
+_EPOCH, _PADDING, _PSK_NEXT, _DOMAIN, _PUSH_LATER = 11, 12, 13, 14, 15
 _MTU_MIN = 68  # RFC 791: the least an IPv4 link may have
 _LINK_TYPES = Feature.TUN | Feature.TAP
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What one end says of itself; None or empty is "not said"."""
+    """What one end says of itself; None or empty is "not said".
+
+    `push_later`: what is pushed did not fit and follows by PARAMS.
+    """
 
     versions: tuple[int, ...] = ()
     suites: tuple[int, ...] = ()
@@ -49,6 +53,8 @@ class Parameters:
     epoch: bytes | None = None
     padding: PaddingMode | None = None
     psk_next: bool = False
+    domains: tuple[str, ...] = ()
+    push_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +98,25 @@ def encode_parameters(parameters: Parameters) -> bytes:
         parts.append(_tlv(_FEATURES | _CRITICAL, int(parameters.features).to_bytes(4, "little")))
     if parameters.keepalive_s is not None:
         parts.append(_tlv(_KEEPALIVE, parameters.keepalive_s.to_bytes(2, "little")))
-    parts.append(encode_push(parameters.addresses, parameters.routes, parameters.dns))
+    parts.append(encode_push(parameters.addresses, parameters.routes, parameters.dns, parameters.domains))
     if parameters.epoch is not None:
         parts.append(_tlv(_EPOCH, parameters.epoch))
     if parameters.padding is not None:
         parts.append(_tlv(_PADDING, bytes((parameters.padding,))))
     if parameters.psk_next:
         parts.append(_tlv(_PSK_NEXT, b"\x01"))
+    if parameters.push_later:
+        parts.append(_tlv(_PUSH_LATER, b"\x01"))
     return b"".join(parts)
 
 
-def encode_push(addresses: Iterable[Interface], routes: Iterable[Network], dns: Iterable[Address]) -> bytes:
-    """Writes the TLVs that an end may push to a peer that accepts them."""
+def encode_push(
+    addresses: Iterable[Interface],
+    routes: Iterable[Network],
+    dns: Iterable[Address],
+    domains: Iterable[str] = (),
+) -> bytes:
+    """Writes the TLVs that an end may push to a peer that accepts them, but for the MTU."""
     parts = [
         _tlv(
             _ADDR4 if interface.version == 4 else _ADDR6,
@@ -119,6 +132,7 @@ def encode_push(addresses: Iterable[Interface], routes: Iterable[Network], dns: 
         for route in routes
     ]
     parts += [_tlv(_DNS, server.packed) for server in dns]
+    parts += [_tlv(_DOMAIN, domain.encode("ascii")) for domain in domains]
     return b"".join(parts)
 
 
@@ -251,6 +265,13 @@ def _read_dns(value: bytes) -> Address:
     return IPv4Address(value) if len(_sized(value, 4, 16)) == 4 else IPv6Address(value)
 
 
+def _read_domain(value: bytes) -> str:
+    domain = value.decode("ascii")  # UnicodeDecodeError is a ValueError
+    if not is_domain(domain):
+        raise ValueError("no domain")
+    return domain
+
+
 # number without the critical bit: field, may repeat, reader that raises ValueError
 _READERS: dict[int, tuple[str, bool, Callable[[bytes], Any]]] = {
     _VERSIONS: ("versions", False, _read_list),
@@ -266,4 +287,6 @@ _READERS: dict[int, tuple[str, bool, Callable[[bytes], Any]]] = {
     _EPOCH: ("epoch", False, lambda value: _sized(value, EPOCH_SIZE)),
     _PADDING: ("padding", False, lambda value: PaddingMode(_sized(value, 1)[0])),
     _PSK_NEXT: ("psk_next", False, lambda value: _sized(value, 1) != b"\0"),
+    _DOMAIN: ("domains", True, _read_domain),
+    _PUSH_LATER: ("push_later", False, lambda value: _sized(value, 1) != b"\0"),
 }

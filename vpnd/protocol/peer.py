@@ -16,6 +16,7 @@ from vpnd.keys import PublicKey, Secret
 from vpnd.protocol.constants import ANSWERS_PER_S, PUSH_MAX, NoticeReason, PaddingMode, Slot, Suite, Timers
 from vpnd.protocol.cookies import Cookie
 from vpnd.protocol.handshake import Initiation
+from vpnd.protocol.parameters import Parameters, encode_parameters
 from vpnd.protocol.path_mtu import PathMtu
 from vpnd.protocol.ratelimit import TokenBuckets
 from vpnd.protocol.sessions import Session, Slots
@@ -29,8 +30,8 @@ class PeerOptions:
     `previous_preshared_key` makes a roll-over: both keys hold for an hour from when it came.
     `previous_public_key` makes a rotation: the peer may still be what it was, until
     `previous_key_until`.
-    `push` is TLVs of `encode_push` that the peer is told. Raises ValueError where they are
-    more than one control message takes.
+    `push` is TLVs of `encode_push` that the peer is told, `push_mtu` the MTU it is told in place of our
+    link's. Raises ValueError where they are more than one control message takes.
     """
 
     public_key: PublicKey
@@ -43,10 +44,16 @@ class PeerOptions:
     keepalive_s: int = 0
     enabled: bool = True
     push: bytes = b""
+    push_mtu: int | None = None
 
     def __post_init__(self) -> None:
-        if len(self.push) > PUSH_MAX:
-            raise ValueError(f"{len(self.push)} bytes of parameters to push, at most {PUSH_MAX} fit")
+        size = len(self.pushed())
+        if size > PUSH_MAX:
+            raise ValueError(f"{size} bytes of parameters to push, at most {PUSH_MAX} fit")
+
+    def pushed(self) -> bytes:
+        """All that the peer is told by PARAMS."""
+        return encode_parameters(Parameters(mtu=self.push_mtu)) + self.push
 
     def is_same(self, other: PeerOptions) -> bool:
         """Compares all values, secrets in constant time."""
@@ -65,7 +72,7 @@ class PeerOptions:
 
     def _plain(self) -> tuple[object, ...]:
         keys = (self.public_keys(), self.previous_key_until)
-        return (*keys, self.name, self.endpoint, self.keepalive_s, self.enabled, self.push)
+        return (*keys, self.name, self.endpoint, self.keepalive_s, self.enabled, self.pushed())
 
 
 @dataclass(frozen=True, slots=True)

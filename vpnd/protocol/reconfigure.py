@@ -35,6 +35,9 @@ def change_options(local: Local, peer: Peer, options: PeerOptions, now: float) -
     if not before.enabled or has_moved or ((has_other_secrets or has_key_to_show) and is_engaged):
         actions += begin(local, peer, now)
     current = peer.slots.current
+    if current is not None and current.is_adopted and before.pushed() != options.pushed():
+        # Whether the peer takes PARAMS was agreed in an earlier life of ours: the next session knows.
+        return [*actions, *begin(local, peer, now)]
     return actions + offer_push(peer, current, local.timers, now) if current is not None else actions
 
 

@@ -26,5 +26,6 @@ REFUSAL_TEXTS: Mapping[str, str] = {
     "cookie_bad": "cookie to no initiation of ours, or one that does not open",
     "idx_exhausted": "no free session number",
     "downgrade_seen": "handshake at a lower version than both ends know",
+    "push_refused": "pushed setting that is not accepted from the peer, or reaches beyond its networks",
     "data_inner": "control message that breaks the format",
 }

@@ -118,10 +118,11 @@ def _answer(
         parameters=offer,
         now=now,
     )
-    parameters = _choice(local, peer, agreement, now)
-    pushed = parameters + peer.options.push
-    if len(pushed) <= _room(message):
-        parameters, session.pushed = pushed, peer.options.push
+    parameters = _choice(local, peer, agreement, now) + peer.options.push
+    if len(parameters) <= _room(message):
+        session.pushed = peer.options.pushed()
+    else:
+        parameters = _choice(local, peer, agreement, now, pushes_later=True)
     datagram, keys = create_response(
         opened,
         local_index=local_index,
@@ -142,18 +143,21 @@ def _answer(
     ]
 
 
-def _choice(local: Local, peer: Peer, agreement: Agreement, now: float) -> bytes:
+def _choice(
+    local: Local, peer: Peer, agreement: Agreement, now: float, *, pushes_later: bool = False
+) -> bytes:
     own = local.capabilities
     return encode_parameters(
         Parameters(
             versions=own.versions,
             suites=(agreement.suite,),
-            mtu=own.mtu,
+            mtu=own.mtu if peer.options.push_mtu is None else peer.options.push_mtu,
             features=int(agreement.features),
             keepalive_s=peer.options.keepalive_s or None,
             epoch=local.epoch,
             padding=agreement.padding,
             psk_next=peer.is_rolling(now),
+            push_later=pushes_later,
         )
     )
 

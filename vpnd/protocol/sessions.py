@@ -50,6 +50,7 @@ class Session:
     remote_mtu: int | None = None
     remote_epoch: bytes | None = None
     is_downgraded: bool = False  # both ends know a higher version than its handshake's
+    is_adopted: bool = False  # what was agreed at its birth is not known
     pushed: bytes | None = None  # parameters that its response carried for the peer
 
 
