@@ -18,7 +18,6 @@ from tests.results import RESULTS, alone, read_results
 _NOTED = RESULTS.with_name("catalogue.json")
 _MARK = re.compile(r"\[([A-K]\d+(?:, ?[A-K]\d+)*)\]")
 
-PUSH = "waits for pools and pushed settings"
 SPEED = "measured by ./run bench"
 NOT_SHOWN = "not shown yet"
 
@@ -118,7 +117,7 @@ ROWS = (
     Row("E7", "peer removed: senders are told"),
     Row("E8", "pings bound to the link, mark changed"),
     Row("E9", "TAP: ARP, neighbour discovery, VLAN, broadcast, moves, sizes"),
-    Row("E10", "settings pushed by a peer that may not", PUSH),
+    Row("E10", "settings pushed by a peer that may not"),
     Row("E11", "the machine before and after is the same"),
     Row("F1", "initiator's clock goes back"),
     Row("F2", "state lost and clock back"),

@@ -287,6 +287,8 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("routing.forward", "false"),
         ("routing.masquerade", "[]"),
         ("routing.client_to_client", "true"),
+        ("dns.servers", "[]"),
+        ("dns.domains", "[]"),
     ]
 
 
@@ -309,8 +311,8 @@ def test_all_four_examples_are_there() -> None:
 
 def test_the_reference_names_every_key_and_only_those() -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-    named = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
-    sections = ("interface", "local", "peer", "routing", "groups")
+    named = set(re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE))
+    sections = ("interface", "local", "peer", "routing", "groups", "pool", "push", "dns")
     assert named == {key for section in sections for key in SECTION_KEYS[section]}
 
 

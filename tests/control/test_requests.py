@@ -120,12 +120,6 @@ def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     assert caught.value.code == "usage"
 
 
-def test_leases_are_refused_as_not_yet_supported_rather_than_unknown() -> None:
-    with pytest.raises(ControlError, match="show leases: not yet supported") as caught:
-        decode_request(b'{"do": "show", "topic": "leases"}')
-    assert caught.value.code == "refused"
-
-
 @given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_no_bytes_do_worse_than_a_control_error(line: bytes) -> None:
     assert_is_answered(line)

@@ -12,6 +12,8 @@ from vpnd.control import (
     DropsReport,
     GroupReport,
     GroupsReport,
+    LeaseReport,
+    LeasesReport,
     MacReport,
     MacsReport,
     OffloadReport,
@@ -264,9 +266,22 @@ def test_json_is_the_report_as_it_stands(console: Console) -> None:
     assert json.loads(result.out) == to_json(PeersReport((BERLIN,)))
 
 
-def test_leases_are_not_yet_supported(console: Console) -> None:
-    result = console.run("show", "leases")
-    assert (result.code, result.err) == (1, "vpnctl: show leases: not yet supported\n")
+def test_leases_show_who_has_what_and_what_is_kept(console: Console) -> None:
+    leases = (
+        LeaseReport("anna", BERLIN_KEY, ("10.8.0.2", "fd00:8::2"), "given", None),
+        LeaseReport("ben", OSLO_KEY, ("10.8.0.9",), "fixed", None),
+        LeaseReport("carl", OSLO_KEY, ("10.8.0.3",), "kept", 90.0),
+    )
+    assert (
+        show(console, "leases", LeasesReport(leases)).out
+        == """\
+PEER  ADDRESSES           STATE
+anna  10.8.0.2 fd00:8::2  given
+ben   10.8.0.9            fixed by networks
+carl  10.8.0.3            kept, peer gone 1m 30s ago
+"""
+    )
+    assert show(console, "leases", LeasesReport(())).out == "no leases\n"
 
 
 def test_an_error_of_the_daemon_is_told_in_its_words(console: Console) -> None:

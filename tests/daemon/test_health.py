@@ -15,6 +15,7 @@ from vpnd.daemon import health
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.drop_trend import DropTrend
 from vpnd.daemon.health import findings
+from vpnd.daemon.pushes import Refusal
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import NoticeReason
 from vpnd.protocol.peer import ReceivedNotice
@@ -57,6 +58,8 @@ class Machine:
     snapshot: Any = None
     peers: int = 1
     enabled: bool = True
+    awaits_addresses: bool = False
+    refusals: tuple[Refusal, ...] = ()
 
     def found(self) -> tuple[HealthFinding, ...]:
         peers = [
@@ -89,6 +92,10 @@ class Machine:
             previous_until={"old": boottime() + self.left_s},
             secrets=SimpleNamespace(previous=self.previous),
             drop_trend=self.drop_trend,
+            following=SimpleNamespace(
+                awaits_addresses=self.awaits_addresses,
+                pushes=SimpleNamespace(told=self.refusals, refusals=lambda _, peer: self.refusals),
+            ),
             resolver=SimpleNamespace(error_of=lambda _: self.name_error),
             config=SimpleNamespace(
                 instance="site", peers=peers, local=SimpleNamespace(offload="auto", key_overlap=4 * DAY_S)
@@ -102,6 +109,20 @@ class Machine:
 
 
 OURS = SimpleNamespace(public="old")
+
+
+def test_a_link_without_the_addresses_that_a_peer_gives_is_told() -> None:
+    finding = Machine(awaits_addresses=True).one()
+    assert (finding.code, finding.level) == ("no-address", "warning")
+
+
+def test_a_refused_push_is_told_where_its_kind_is_accepted() -> None:
+    """[E10] What the configuration does not take at all is a choice."""
+    beyond = Refusal("route 10.0.0.0/8", "beyond peer.berlin.networks", is_fault=True)
+    choice = Refusal("name server 10.8.0.1", 'peer.berlin.accept has no "dns"', is_fault=False)
+    finding = Machine(refusals=(choice, beyond)).one()
+    assert (finding.code, finding.peer) == ("push-refused", "berlin")
+    assert "route 10.0.0.0/8: beyond peer.berlin.networks" in finding.text
 
 
 def test_where_nothing_is_wrong_nothing_is_said() -> None:

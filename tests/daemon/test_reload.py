@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vpnd.config import Config, load, read_secrets
+from vpnd.config import Config, Secrets, load, read_secrets
 from vpnd.control import ReloadReport
 from vpnd.daemon import planes, reload, wanted
+from vpnd.daemon.leasebook import LeaseBook
+from vpnd.daemon.state import StateDirectory
 from vpnd.endpoint import Endpoint
 from vpnd.errors import ControlError, HostError, PlaneError
 from vpnd.host.plan import HostPlan
@@ -113,6 +116,10 @@ class FakeInstance:
         self.resolver = FakeResolver()
         self.failures: dict[str, str] = {}
         self.previous_keys: dict[PublicKey, Secret] = {}
+        state = StateDirectory(folder / "lib")
+        self.leases = LeaseBook(state, lambda: 10**18)
+        self.config = self.leases.take(self.leases.settle(self.config))
+        self.following = SimpleNamespace(ask=lambda: None)
         self.refusals: dict[str, list[Exception | None]] = {}
         self.shaped: list[HostPlan] = []
         self.shaping = asyncio.Lock()
@@ -133,12 +140,16 @@ class FakeInstance:
         self.refuse("host")
         self.shaped.append(plan)
 
+    def plan(self, config: Config, secrets: Secrets) -> HostPlan:
+        return wanted.host_plan(config, secrets.identity.public, self.usable_cpus)
+
     async def fit_padding(self) -> None:
         pass
 
     def configure_device(self) -> None:
         until = {peer.previous_public_key: 1.0 for peer in self.config.peers if peer.previous_public_key}
-        options = wanted.peer_options(self.config, self.secrets, {}, self.previous_keys, until)
+        given = self.leases.given
+        options = wanted.peer_options(self.config, self.secrets, {}, self.previous_keys, until, given=given)
         self.driver.perform(self.driver.configure(options, 0.0))
 
     async def give_link(self, plane: FakePlane, inventory: str, plan: HostPlan) -> None:

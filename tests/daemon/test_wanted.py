@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vpnd.config import Config, load
+from vpnd.config import Config, DnsConfig, load
 from vpnd.daemon import wanted
+from vpnd.host.plan import DnsPlan
 from vpnd.keys import PublicKey
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature
@@ -34,6 +37,26 @@ def test_workers_left_to_vpnd_are_half_of_the_processors(tmp_path: Path, cpus: i
 def test_workers_that_were_written_are_taken_at_the_word(tmp_path: Path, cpus: int) -> None:
     found = config(tmp_path, "workers = 3")
     assert wanted.host_plan(found, KEY, cpus).link.queues == 3
+
+
+@pytest.mark.parametrize(
+    ("parts", "plan"),
+    [
+        ([], None),
+        ([((), ())], None),
+        ([(("10.8.0.1",), ())], DnsPlan((ip_address("10.8.0.1"),), (), is_default=True)),
+        ([(("10.8.0.1",), ("~a.b",))], DnsPlan((ip_address("10.8.0.1"),), ("~a.b",), is_default=False)),
+        ([(("10.8.0.1",), ("~.",))], DnsPlan((ip_address("10.8.0.1"),), ("~.",), is_default=True)),
+        (
+            [(("10.8.0.1",), ("a.b",)), (("10.8.0.1", "10.8.0.2"), ("a.b",)), ((), ("c.d",))],
+            DnsPlan((ip_address("10.8.0.1"), ip_address("10.8.0.2")), ("a.b",), is_default=False),
+        ),
+    ],
+)
+def test_name_servers_without_domains_are_for_every_name(parts: Any, plan: DnsPlan | None) -> None:
+    """What is configured and what is pushed come together."""
+    dns = [DnsConfig(tuple(map(ip_address, servers)), domains) for servers, domains in parts]
+    assert wanted.dns_plan(*dns) == plan
 
 
 def test_workers_left_to_vpnd_never_need_more_sockets_than_a_plane_serves(tmp_path: Path) -> None:

@@ -8,17 +8,22 @@ port is free is asked elsewhere.
 from vpnd.config.describe import describe
 from vpnd.config.keyfiles import Secrets, read_secrets
 from vpnd.config.load import load
+from vpnd.config.pool import fixed_address, fixed_addresses, is_assigned, is_inside, kept_out
 from vpnd.config.values import (
     AllowRule,
     Config,
+    DnsConfig,
     GroupConfig,
     InterfaceConfig,
+    IPAddress,
     IPInterface,
     IPNetwork,
     LocalConfig,
     OffloadName,
     PeerConfig,
     Place,
+    PoolConfig,
+    PushConfig,
     RoutingConfig,
 )
 from vpnd.keys import derived_mac
@@ -26,7 +31,9 @@ from vpnd.keys import derived_mac
 __all__ = [
     "AllowRule",
     "Config",
+    "DnsConfig",
     "GroupConfig",
+    "IPAddress",
     "IPInterface",
     "IPNetwork",
     "InterfaceConfig",
@@ -34,10 +41,17 @@ __all__ = [
     "OffloadName",
     "PeerConfig",
     "Place",
+    "PoolConfig",
+    "PushConfig",
     "RoutingConfig",
     "Secrets",
     "derived_mac",
     "describe",
+    "fixed_address",
+    "fixed_addresses",
+    "is_assigned",
+    "is_inside",
+    "kept_out",
     "load",
     "read_secrets",
 ]

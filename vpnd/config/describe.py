@@ -9,8 +9,18 @@ from collections.abc import Iterable
 
 from vpnd.config.peers import PUSHABLE
 from vpnd.config.reader import show_text
-from vpnd.config.sections import TABLES
-from vpnd.config.values import Config, GroupConfig, InterfaceConfig, LocalConfig, PeerConfig, RoutingConfig
+from vpnd.config.sections import ASSIGNED, TABLES
+from vpnd.config.values import (
+    Config,
+    DnsConfig,
+    GroupConfig,
+    InterfaceConfig,
+    LocalConfig,
+    PeerConfig,
+    PoolConfig,
+    PushConfig,
+    RoutingConfig,
+)
 
 
 def describe(config: Config) -> list[tuple[str, str]]:
@@ -24,6 +34,9 @@ def describe(config: Config) -> list[tuple[str, str]]:
         *(line for peer in config.peers for line in _section(f"peer.{_key(peer.name)}", _peer(peer))),
         *_section("routing", _routing(config.routing)),
         *(line for group in config.groups for line in _section(f"groups.{_key(group.name)}", _group(group))),
+        *_section("dns", _dns(config.dns)),
+        *_section("pool", _pool(config.pool)),
+        *_section("push", _push(config.push) if config.pool is not None else ()),
     ]
 
 
@@ -36,7 +49,7 @@ def _interface(interface: InterfaceConfig) -> list[tuple[str, str]]:
     return [
         ("name", _text(interface.name)),
         ("type", _text(interface.type)),
-        ("addresses", _array(interface.addresses)),
+        ("addresses", _text(ASSIGNED) if interface.is_assigned else _array(interface.addresses)),
         ("mtu", str(interface.mtu)),
         ("txqueuelen", str(interface.txqueuelen)),
         ("mac", mac if interface.mac is None else _text(interface.mac.hex(":"))),
@@ -89,6 +102,24 @@ def _routing(routing: RoutingConfig) -> list[tuple[str, str]]:
 
 def _group(group: GroupConfig) -> list[tuple[str, str]]:
     return [("allow", _array(group.allow)), ("peers", _array(group.peers))]
+
+
+def _dns(dns: DnsConfig) -> list[tuple[str, str]]:
+    return [("servers", _array(dns.servers)), ("domains", _array(dns.domains))]
+
+
+def _pool(pool: PoolConfig | None) -> list[tuple[str, str]]:
+    if pool is None:
+        return []
+    return [("ipv4", _optional(pool.ipv4)), ("ipv6", _optional(pool.ipv6))]
+
+
+def _push(push: PushConfig) -> list[tuple[str, str]]:
+    return [
+        ("routes", _array(push.routes)),
+        *((f"dns.{key}", value) for key, value in _dns(push.dns)),
+        ("mtu", "(that of our link)" if push.mtu is None else str(push.mtu)),
+    ]
 
 
 def _key(name: str) -> str:

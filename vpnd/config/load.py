@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vpnd.config.groups import check_groups, read_groups
+from vpnd.config.hub import read_dns, read_pool, read_push
 from vpnd.config.lines import KeyPath, Lines
 from vpnd.config.names import SECTION_KEYS
 from vpnd.config.parse import parse_peer_name
@@ -23,7 +24,6 @@ from vpnd.config.together import ReadSections, check_full_tunnel, check_together
 from vpnd.config.values import Config, Place
 from vpnd.errors import ConfigError
 
-_LATER_SECTIONS = ("dns", "pool", "push")
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -41,7 +41,9 @@ def load(instance: str, file: Path) -> Config:
     local = read_local(local_table, instance)
     routing_table = root.table("routing")
     local, routing = with_full_tunnel(instance, local, read_routing(routing_table))
-    _refuse_later_sections(root)
+    pool_table, push_table = root.table("pool"), root.table("push")
+    pool, push = read_pool(pool_table, is_there="pool" in root), read_push(push_table)
+    dns = read_dns(root.table("dns"))
     groups = read_groups(root.table("groups"), interface.type)
     peer_table = root.table("peer")
     read = list(read_peers(peer_table))
@@ -49,7 +51,10 @@ def load(instance: str, file: Path) -> Config:
     for peer_file in peer_files:
         read.extend(_read_peer_file(reading, peer_file))
     peers = unique_peers(read)
-    check_together(ReadSections(interface, interface_table, local, local_table), peers)
+    sections = ReadSections(
+        interface, interface_table, local, local_table, pool, pool_table, push, push_table
+    )
+    check_together(sections, peers)
     check_full_tunnel(routing_table, interface, routing, peers)
     check_groups(groups, peers, {*peer_table.keys, *(_peer_of(peer_file) for peer_file in peer_files)})
     mistakes = reading.mistakes()
@@ -63,20 +68,11 @@ def load(instance: str, file: Path) -> Config:
         peers=tuple(peer.config for peer in peers),
         routing=routing,
         groups=groups.configs,
+        pool=pool,
+        push=push,
+        dns=dns,
         find_place=Places(file, peer_files).find,
     )
-
-
-def _refuse_later_sections(root: Table) -> None:
-    for section in _LATER_SECTIONS:
-        if section in root:
-            table = root.table(section)
-            if table.broken:
-                continue
-            root.unsupported(section)
-            table.check_names(SECTION_KEYS[section])
-            if section == "push":
-                table.table("dns").check_names(SECTION_KEYS["dns"])
 
 
 def _peer_files(reading: Reading, file: Path) -> tuple[Path, ...]:

@@ -28,6 +28,7 @@ MTU_MIN: Final = 576  # bytes; every IPv4 host takes that much (RFC 791)
 MTU_MAX: Final = {"tun": 65535, "tap": 65521}  # bytes; the tap driver of Linux counts the Ethernet header in
 TXQUEUELEN_DEFAULT: Final = 1000  # packets
 METRIC_DEFAULT: Final = 50
+ASSIGNED: Final = "assigned"  # in place of addresses: a peer gives them
 LISTEN_MAX: Final = 8
 WORKERS_MAX: Final = 32  # threads per direction
 SOCKETS_MAX: Final = 64  # one packet mover serves; every worker has one for each endpoint
@@ -69,6 +70,7 @@ def read_interface(table: Table, instance: str) -> InterfaceConfig:
         mtu=_read_mtu(table, MTU_MAX[link_type]),
         txqueuelen=table.integer("txqueuelen", TXQUEUELEN_DEFAULT, 1, _UINT32_MAX),
         mac=mac,
+        is_assigned=table.raw("addresses") == ASSIGNED,
     )
 
 
@@ -83,8 +85,7 @@ def _read_link_name(table: Table, instance: str) -> str:
 
 
 def _read_addresses(table: Table) -> tuple[IPInterface, ...]:
-    if table.raw("addresses") == "assigned":
-        table.unsupported("addresses", '"assigned"')
+    if table.raw("addresses") == ASSIGNED:
         return ()
     found = table.each("addresses", parse_interface_address, same=lambda address: address.ip)
     return tuple(address.value for address in found)

@@ -10,8 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vpnd.config.peers import ReadPeer
+from vpnd.config.pool import fixed_address, fixed_addresses, is_assigned, is_inside, kept_out
 from vpnd.config.reader import Placed, Table
-from vpnd.config.values import InterfaceConfig, IPInterface, IPNetwork, LocalConfig, RoutingConfig
+from vpnd.config.values import (
+    InterfaceConfig,
+    IPInterface,
+    IPNetwork,
+    LocalConfig,
+    PoolConfig,
+    PushConfig,
+    RoutingConfig,
+)
 from vpnd.keys import PublicKey
 
 _IPV6_MTU_MIN = 1280  # bytes (RFC 8200, section 5)
@@ -25,6 +34,10 @@ class ReadSections:
     interface_table: Table
     local: LocalConfig
     local_table: Table
+    pool: PoolConfig | None
+    pool_table: Table
+    push: PushConfig
+    push_table: Table
 
 
 def unique_peers(peers: Iterable[ReadPeer]) -> tuple[ReadPeer, ...]:
@@ -43,6 +56,9 @@ def check_together(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
     _check_mtu(sections, peers)
     _check_public_keys(peers)
     _check_networks(sections.interface.addresses, peers)
+    _check_assigned(sections, peers)
+    _check_pool(sections, peers)
+    _check_push(sections)
     for peer in peers:
         _check_can_connect(sections, peer)
         _check_has_networks(sections, peer)
@@ -73,6 +89,7 @@ def _check_mtu(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
     prefixes: list[IPInterface | IPNetwork] = list(sections.interface.addresses)
     for peer in peers:
         prefixes += peer.config.networks
+    prefixes += sections.pool.networks if sections.pool is not None else ()
     ipv6 = next((prefix for prefix in prefixes if prefix.version == 6), None)
     if ipv6 is not None and mtu < _IPV6_MTU_MIN and table.is_sound("mtu"):
         table.wrong("mtu", f"{mtu} is too small for IPv6 ({ipv6}); at least {_IPV6_MTU_MIN}")
@@ -106,6 +123,55 @@ def _check_networks(addresses: Sequence[IPInterface], peers: Sequence[ReadPeer])
                 peer.table.reading.mistake(network.place, text)
 
 
+def _check_assigned(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
+    table = sections.interface_table
+    if not sections.interface.is_assigned:
+        return
+    if sections.pool is not None:
+        table.wrong("addresses", '"assigned", but [pool] gives addresses to others; write our own')
+    elif all("address" not in peer.config.accept and peer.table.is_sound("accept") for peer in peers):
+        table.wrong(
+            "addresses", '"assigned", but by no peer; set accept = ["address"] for the one that gives them'
+        )
+
+
+def _check_pool(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
+    pool, table = sections.pool, sections.pool_table
+    if pool is None or not all(map(table.is_sound, ("ipv4", "ipv6"))):
+        return
+    for network in pool.networks:
+        key = f"ipv{network.version}"
+        for peer in peers:
+            for placed in peer.networks:
+                if placed.value.num_addresses > 1 and is_inside(placed.value, network):
+                    text = f"{placed.value} lies in pool.{key} ({network}), which is given to others"
+                    peer.table.reading.mistake(placed.place, text)
+        configs = [peer.config for peer in peers]
+        free = network.num_addresses - len(kept_out(network, sections.interface.addresses))
+        needed = len(set(fixed_addresses(configs, network))) + sum(
+            is_assigned(config, pool) and fixed_address(config, network) is None for config in configs
+        )
+        if needed > free:
+            text = f"{network} has {free} addresses to give, {needed} are needed; take a wider one"
+            table.wrong(key, text)
+
+
+def _check_push(sections: ReadSections) -> None:
+    push, table = sections.push, sections.push_table
+    if sections.pool is None and table.keys and not sections.pool_table.broken:
+        table.reading.mistake(
+            table.place(), "nobody is told: it is for peers with addresses of [pool]; set that"
+        )
+    if push.mtu is None or not table.is_sound("mtu"):
+        return
+    if push.mtu > sections.interface.mtu and sections.interface_table.is_sound("mtu"):
+        table.wrong("mtu", f"{push.mtu} is more than our own link carries, {sections.interface.mtu}")
+    if push.mtu < _IPV6_MTU_MIN and sections.pool is not None and sections.pool.ipv6 is not None:
+        table.wrong(
+            "mtu", f"{push.mtu} is too small for IPv6 ({sections.pool.ipv6}); at least {_IPV6_MTU_MIN}"
+        )
+
+
 def _check_can_connect(sections: ReadSections, peer: ReadPeer) -> None:
     we_call = peer.config.endpoint is not None or not peer.table.is_sound("endpoint")
     it_calls = bool(sections.local.listen) or not sections.local_table.is_sound("listen")
@@ -116,6 +182,6 @@ def _check_can_connect(sections: ReadSections, peer: ReadPeer) -> None:
 
 def _check_has_networks(sections: ReadSections, peer: ReadPeer) -> None:
     is_tun = sections.interface.type == "tun" and sections.interface_table.is_sound("type")
-    if is_tun and not peer.config.networks and peer.table.is_sound("networks"):
+    if is_tun and sections.pool is None and not peer.config.networks and peer.table.is_sound("networks"):
         text = "none: no packet could go to this peer or come from it; add its address in the tunnel"
         peer.table.wrong("networks", text)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vpnd.endpoint import Endpoint, EndpointName
 from vpnd.keys import PublicKey
 
+IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 OffloadName: TypeAlias = Literal["udp-gso", "udp-gro", "tun-vnet"]
@@ -35,7 +36,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceConfig:
-    """The link as it shall be. `mac` is None for "tun", and for "tap" where the public key decides it."""
+    """The link as it shall be. `mac` is None for "tun", and for "tap" where the public key decides it.
+
+    `is_assigned`: a peer gives the addresses, and `addresses` is empty.
+    """
 
     name: str
     type: Literal["tun", "tap"]
@@ -43,6 +47,7 @@ class InterfaceConfig:
     mtu: int
     txqueuelen: int
     mac: bytes | None
+    is_assigned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,35 @@ class GroupConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsConfig:
+    """Name servers and the domains they are asked for; one that begins with "~" is not searched in."""
+
+    servers: tuple[IPAddress, ...] = ()
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Where the addresses that peers get are taken from."""
+
+    ipv4: IPNetwork | None
+    ipv6: IPNetwork | None
+
+    @property
+    def networks(self) -> tuple[IPNetwork, ...]:
+        return tuple(network for network in (self.ipv4, self.ipv6) if network is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class PushConfig:
+    """What peers with addresses of the pool are told besides; an `mtu` of None is the link's."""
+
+    routes: tuple[IPNetwork, ...] = ()
+    dns: DnsConfig = DnsConfig()
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One instance, whole. Two are equal when they ask for the same in files of the same names."""
 
@@ -142,6 +176,9 @@ class Config:
     peers: tuple[PeerConfig, ...]
     routing: RoutingConfig
     groups: tuple[GroupConfig, ...] = ()
+    pool: PoolConfig | None = None
+    push: PushConfig = PushConfig()
+    dns: DnsConfig = DnsConfig()
     find_place: Callable[[str], Place | None] = field(default=lambda _: None, compare=False, repr=False)
 
     def groups_of(self) -> dict[str, tuple[str, ...]]:

@@ -100,6 +100,26 @@ class MacsReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """The addresses of the pool that one key has.
+
+    "fixed": by the configuration; "given" by the daemon; "kept" for a peer that is configured no more,
+    for `released_age_s` now.
+    """
+
+    peer: str
+    public_key: str
+    addresses: tuple[str, ...]
+    state: Literal["given", "fixed", "kept"]
+    released_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesReport:
+    leases: tuple[LeaseReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SettingReport:
     """One key by its dotted path with the value in force, as TOML; "(…)" says in words that it has none."""
 

@@ -20,9 +20,8 @@ PING_COUNT_LIMIT = 100_000
 WAIT_LIMIT_S = 7 * 86400.0
 _PEER_NAME_LIMIT = 255
 
-Topic = Literal["peers", "routes", "groups", "macs", "config", "drops", "offload"]
-TOPICS: tuple[Topic, ...] = ("peers", "routes", "groups", "macs", "config", "drops", "offload")
-TOPICS_NOT_YET = ("leases",)
+Topic = Literal["peers", "routes", "groups", "macs", "leases", "config", "drops", "offload"]
+TOPICS: tuple[Topic, ...] = ("peers", "routes", "groups", "macs", "leases", "config", "drops", "offload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +137,7 @@ def encode_request(request: Request) -> bytes:
 def decode_request(line: bytes) -> Request:
     """Reads one line, with or without its newline.
 
-    Raises ControlError: "usage" for whatever breaks the language, "refused" for what belongs to it
-    but cannot be had yet.
+    Raises ControlError "usage" for whatever breaks the language.
     """
     if len(line) > REQUEST_LIMIT:
         raise ControlError("usage", f"the request has {len(line)} bytes, the limit is {REQUEST_LIMIT}")
@@ -153,8 +151,6 @@ def decode_request(line: bytes) -> Request:
     if not isinstance(verb, str) or verb not in _VERBS:
         raise ControlError("usage", f'the request has no known verb; "do" is one of {", ".join(_VERBS)}')
     kind = _VERBS[verb]
-    if kind is Show and document.get("topic") in TOPICS_NOT_YET:
-        raise ControlError("refused", f"show {document['topic']}: not yet supported")
     try:
         return from_json(kind, document, strict=True)
     except ValueError as error:

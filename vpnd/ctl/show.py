@@ -12,10 +12,10 @@ from typing import Any
 from vpnd.control import (
     EXIT_DONE,
     TOPICS,
-    TOPICS_NOT_YET,
     ConfigReport,
     DropsReport,
     GroupsReport,
+    LeasesReport,
     MacsReport,
     OffloadsReport,
     PeerDetail,
@@ -25,13 +25,10 @@ from vpnd.control import (
 )
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.format import format_age, format_left, format_milliseconds, table
-from vpnd.errors import ControlError
 
 
 def run(context: Context, arguments: Namespace) -> int:
     """Prints the topic; an empty one is told, not left blank."""
-    if arguments.topic in TOPICS_NOT_YET:
-        raise ControlError("refused", f"show {arguments.topic}: not yet supported")
     kind, lines = _TOPICS[arguments.topic]
     with context.open_one() as client:
         report = client.ask(Show(arguments.topic), kind)
@@ -113,6 +110,19 @@ def _macs(report: MacsReport) -> Iterator[str]:
         yield from table(("MAC", "VLAN", "PEER", "SEEN"), rows)
 
 
+def _leases(report: LeasesReport) -> Iterator[str]:
+    rows = []
+    for lease in report.leases:
+        state = "given"
+        if lease.state == "fixed":
+            state = "fixed by networks"
+        elif lease.released_age_s is not None:
+            state = f"kept, peer gone {format_age(lease.released_age_s)}"
+        rows.append((lease.peer, " ".join(lease.addresses), state))
+    if rows:
+        yield from table(("PEER", "ADDRESSES", "STATE"), rows)
+
+
 def _config(report: ConfigReport) -> Iterator[str]:
     for file in report.files:
         yield f"# {file}"
@@ -141,6 +151,7 @@ _TOPICS: Mapping[str, tuple[type[Any], Callable[[Any], Iterator[str]]]] = {
     "routes": (RoutesReport, _routes),
     "groups": (GroupsReport, _groups),
     "macs": (MacsReport, _macs),
+    "leases": (LeasesReport, _leases),
     "config": (ConfigReport, _config),
     "drops": (DropsReport, _drops),
     "offload": (OffloadsReport, _offload),
@@ -148,8 +159,7 @@ _TOPICS: Mapping[str, tuple[type[Any], Callable[[Any], Iterator[str]]]] = {
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    topics = (*TOPICS, *TOPICS_NOT_YET)
-    parser.add_argument("topic", choices=topics, metavar="TOPIC", help="one of " + ", ".join(topics))
+    parser.add_argument("topic", choices=TOPICS, metavar="TOPIC", help="one of " + ", ".join(TOPICS))
 
 
 VERB = Verb("show", "one topic: " + ", ".join(TOPICS), _add_arguments, run)

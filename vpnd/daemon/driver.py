@@ -36,6 +36,7 @@ from vpnd.protocol import actions
 from vpnd.protocol.actions import Action
 from vpnd.protocol.constants import Slot, Suite
 from vpnd.protocol.device import Device
+from vpnd.protocol.parameters import Parameters
 from vpnd.protocol.sessions import AdoptedSession
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ PREPARE_EVERY_S = 0.02
 EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for the operator
 
 Pongs = Callable[[PublicKey, int, float], None]
+Tellings = Callable[[PublicKey, Parameters], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Driver:
         link_failed: Callable[[int], None],
         changed: Callable[[PublicKey], None],
         pong: Pongs,
+        told: Tellings,
     ) -> None:
         self.device = device
         self.plane: PlaneClient | None = None
@@ -79,6 +82,7 @@ class Driver:
         self._link_failed = link_failed
         self._changed = changed
         self._pong = pong
+        self._told = told
         self._ids: dict[PublicKey, int] = {}
         self._keys: dict[int, PublicKey] = {}
         self._wirings: dict[PublicKey, PeerWiring] = {}
@@ -341,8 +345,8 @@ class Driver:
                 self._changed(peer)
             case actions.Pong(peer, opaque, rtt_s):
                 self._pong(peer, opaque, rtt_s)
-            case actions.ParametersReceived():
-                pass  # addresses, routes and names from a peer are not applied in this version
+            case actions.ParametersReceived(peer, parameters):
+                self._told(peer, parameters)
             case _:
                 assert_never(action)
 

@@ -25,6 +25,8 @@ _FAILED = {
     "plane": "it is brought back by itself; if this stays, see the log of vpnd-plane",
     "link": "it is brought back by itself; if this stays, see the text for what the kernel refuses",
     "table": "it is put back by itself; if this stays, see the text for what nft says",
+    "dns": "mend what the text names; it is tried again by itself",
+    "push": "it is tried again by itself; mend what the text names, here or at the peer that pushes",
     "reload": "mend what the text names, then reload again",
 }
 
@@ -60,6 +62,7 @@ def findings(instance: Instance) -> Iterator[HealthFinding]:
     yield from _offloads(instance)
     yield from _keys(instance)
     yield from _drops(instance)
+    yield from _pushes(instance)
     yield from _peers(instance)
 
 
@@ -107,6 +110,22 @@ def _offloads(instance: Instance) -> Iterator[HealthFinding]:
             "`vpnctl show offload` tells why; a newer kernel may help",
             level="notice",
         )
+
+
+def _pushes(instance: Instance) -> Iterator[HealthFinding]:
+    following = instance.following
+    if following.awaits_addresses:
+        text = "no peer has given this machine its addresses yet"
+        yield HealthFinding("no-address", text, "see `vpnctl why` of the peer that gives them")
+    for peer in instance.config.peers if following.pushes.told else ():
+        for refusal in following.pushes.refusals(instance.config, peer):
+            if refusal.is_fault:
+                yield HealthFinding(
+                    "push-refused",
+                    f"{peer.name} pushes what is refused: {refusal}",
+                    f"`vpnctl why {peer.name}` tells what to change",
+                    peer=peer.name,
+                )
 
 
 def _keys(instance: Instance) -> Iterator[HealthFinding]:

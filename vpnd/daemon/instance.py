@@ -21,7 +21,9 @@ from vpnd.daemon import planes, snmp, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.driver import Driver
 from vpnd.daemon.drop_trend import DropTrend
+from vpnd.daemon.following import Following
 from vpnd.daemon.journal import Event, about
+from vpnd.daemon.leasebook import LeaseBook
 from vpnd.daemon.overlaps import Overlaps
 from vpnd.daemon.pings import Pings
 from vpnd.daemon.resolver import Resolver
@@ -34,6 +36,7 @@ from vpnd.daemon.table_watch import TableWatch
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
 from vpnd.host import facts
+from vpnd.host.dns import LinkDns
 from vpnd.host.host import Host
 from vpnd.host.monitor import AddressesChanged, LinkGone, Monitor
 from vpnd.host.plan import HostPlan
@@ -86,7 +89,10 @@ class Instance:
         self.started_at = boottime()
         self.failures: dict[str, str] = {}  # what is broken now, by part, for status and `why`
         self.host = Host(settings.state_dir)
+        self._dns = LinkDns(settings.state_dir)
         self.state = StateDirectory(settings.state_dir)
+        self.leases = LeaseBook(self.state, wall_clock_ns)
+        self.following = Following(self)
         self.previous_keys: dict[PublicKey, Secret] = {}
         self.previous_until: Mapping[PublicKey, float] = {}  # when each key that is being replaced ends
         self._overlaps = Overlaps(self.state)
@@ -125,6 +131,7 @@ class Instance:
         Raises HostError or PlaneError; what was made of the link stays for the next try.
         """
         make_runtime_directory(self.settings.runtime_dir)
+        self.config = self.leases.take(self.leases.settle(self.config))
         plane = planes.connect(self.settings)
         try:
             self.driver = Driver(
@@ -133,6 +140,7 @@ class Instance:
                 link_failed=self._link_failed,
                 changed=self._peer_changed,
                 pong=self.pings.answered,
+                told=self.following.told,
             )
             self.configure_device()
             await self._hand_over(plane)
@@ -142,6 +150,7 @@ class Instance:
         self._watch_network()
         self.resolver.watch(wanted.endpoint_names(self.config))
         self.driver.start()
+        self.following.ask()
         self.spawn(self._housekeeping())
 
     async def stop(self) -> None:
@@ -222,7 +231,9 @@ class Instance:
         wall_s = self.wall_clock_ns() / 1e9
         until = self._overlaps.until(self.config, self.secrets, boottime(), wall_s)
         self.previous_until = until
-        options = wanted.peer_options(self.config, self.secrets, self._known, self.previous_keys, until)
+        options = wanted.peer_options(
+            self.config, self.secrets, self._known, self.previous_keys, until, given=self.leases.given
+        )
         # Goodbyes to peers that go are sent while the plane still knows them.
         self.driver.perform(self.driver.device.configure(options, boottime()))
         previous = self.secrets.previous
@@ -234,7 +245,14 @@ class Instance:
         inventory = plane.inventory()
         planes.give_options(plane, inventory, self.config)
         await self.give_link(plane, inventory, self._plan())
-        await self._shape_as_configured()
+        try:
+            await self.shape_as_configured()
+        except HostError as error:
+            if not self.following.pushes.told:
+                raise
+            # What peers pushed may not fit this machine any more: that stands in nobody's way.
+            await self.following.shape_without()
+            self.following.fail(error)
         workers = wanted.workers(self.config.local, self.usable_cpus)
         planes.give_sockets(plane, inventory, self.config, self.settings, workers)
         self.note_plane(plane)
@@ -256,7 +274,7 @@ class Instance:
         self.plane_started_at = None
         self.plane_lost_at.append(boottime())
         self.driver.device.plane_lost()
-        self._heal("plane", "the plane is gone", self._revive_plane)
+        self.heal("plane", "the plane is gone", self._revive_plane)
 
     async def _revive_plane(self) -> None:
         plane = planes.connect(self.settings)
@@ -272,7 +290,7 @@ class Instance:
 
     def _link_failed(self, error: int) -> None:
         if not self._has_sound_link():
-            self._heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
+            self.heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
 
     def _has_sound_link(self) -> bool:
         """Tells whether the failed link was replaced before its failure was read."""
@@ -291,7 +309,7 @@ class Instance:
             self._link_is_gone = False
             inventory = replace(inventory, link_works=False)
         await self.give_link(plane, inventory, self._plan())
-        await self._shape_as_configured()
+        await self.shape_as_configured()
         self.note_plane(plane)
         await self.fit_padding()
 
@@ -310,10 +328,16 @@ class Instance:
                 plane, replace(inventory, link_works=inventory.link_works and not made), plan.link
             )
 
-    def _plan(self) -> HostPlan:
-        return wanted.host_plan(self.config, self.secrets.identity.public, self.usable_cpus)
+    def plan(self, config: Config, secrets: Secrets) -> HostPlan:
+        """Tells what a configuration wants of the machine, together with what peers push."""
+        accepted = self.following.pushes.accepted(config)
+        return wanted.host_plan(config, secrets.identity.public, self.usable_cpus, accepted)
 
-    async def _shape_as_configured(self) -> None:
+    def _plan(self) -> HostPlan:
+        return self.plan(self.config, self.secrets)
+
+    async def shape_as_configured(self) -> None:
+        """Brings the machine to what configuration and pushes want of it. Raises HostError."""
         async with self.shaping:
             await self.shape_host(self._plan())
 
@@ -324,7 +348,17 @@ class Instance:
         """
         for change in await asyncio.to_thread(self.host.apply, plan):
             _log.debug("%s", change)
+        self.following.link_addresses, self.following.link_mtu = plan.link.addresses, plan.link.mtu
         self._log_warnings()
+        try:
+            await self._bring_dns(plan)
+        except HostError as error:
+            self.heal("dns", str(error), lambda: self._bring_dns(self._plan()))
+
+    async def _bring_dns(self, plan: HostPlan) -> None:
+        """Tells systemd-resolved of the link's name servers. Raises HostError."""
+        for change in await asyncio.to_thread(self._dns.apply, plan.link.name, plan.dns):
+            _log.info("%s", change.detail, extra=about(Event.NAME_SERVERS))
 
     def _log_warnings(self) -> None:
         for warning in self.host.warnings:
@@ -346,7 +380,7 @@ class Instance:
                 return
         if any(change.step == "nftables" for change in changes):
             what = f"somebody changed the nftables table vpnd-{self.settings.instance}"
-            self._heal("table", what, self._shape_as_configured)
+            self.heal("table", what, self.shape_as_configured)
 
     def _read_monitor(self) -> None:
         assert self._monitor is not None
@@ -356,7 +390,7 @@ class Instance:
                     # Where the name stands again already, it was brought back on the plane's word.
                     if name == self.config.interface.name and not _has_link(name):
                         self._link_is_gone = True
-                        self._heal("link", "the link was deleted", self._revive_link)
+                        self.heal("link", "the link was deleted", self._revive_link)
                     continue
                 case AddressesChanged(links):
                     if links == {self.config.interface.name}:
@@ -381,7 +415,7 @@ class Instance:
         routing = self.config.routing
         if (routing.forward or routing.full_tunnel) and not self.failures:
             try:
-                await self._shape_as_configured()
+                await self.shape_as_configured()
             except HostError as error:
                 _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
 
@@ -407,7 +441,8 @@ class Instance:
 
     # -- healing --
 
-    def _heal(self, part: str, what: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
+    def heal(self, part: str, what: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Notes that a part is broken, and tries to bring it back until that succeeds."""
         if part in self.failures:
             self._heal_again.add(part)
         else:
@@ -458,6 +493,10 @@ class Instance:
         self._news.clear()
         if self.state.is_due(boottime(), has_moved=self._has_moved):
             self.store()
+        self.wake()
+
+    def wake(self) -> None:
+        """Has those look again who wait for a change."""
         self.changed.set()
         self.changed = asyncio.Event()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
-from vpnd.config import Config, GroupConfig, Secrets, load, read_secrets
+from vpnd.config import Config, GroupConfig, Secrets, describe, load, read_secrets
 from vpnd.control import ReloadChange, ReloadReport
 from vpnd.daemon import planes, wanted
 from vpnd.daemon.instance import Instance
 from vpnd.daemon.journal import Event, about
+from vpnd.daemon.leases import Settled
 from vpnd.errors import ConfigError, ControlError, HostError, PlaneError
 from vpnd.keys import PublicKey, Secret
 
@@ -32,20 +33,23 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
         # Away from the loop: thousands of peers take a second, and packets and callers go on.
         config = await asyncio.to_thread(load, settings.instance, settings.config_file)
         secrets = await asyncio.to_thread(read_secrets, config, settings.credentials)
+        settled = await asyncio.to_thread(instance.leases.settle, config)
     except ConfigError as error:
         if not dry_run:
             for mistake in error.mistakes:
                 _log.warning("reload: %s", mistake, extra=about(Event.RELOAD_REFUSED))
         raise ControlError("config", str(error)) from None
-    changes = tuple(_changes(instance, config, secrets)) + await _host_changes(instance, config, secrets)
+    config = settled.config
+    changes = tuple(_changes(instance, config, secrets, settled))
+    changes += await _host_changes(instance, config, secrets)
     # After a way back that was barred, the machine may differ from what we believe it to be.
     is_in_doubt = "reload" in instance.failures
     if dry_run or not (changes or is_in_doubt):
         return ReloadReport(dry_run, changes)
     instance.service.reloading()
-    before = (instance.config, instance.secrets)
+    before = (instance.config, instance.secrets, instance.leases.settled)
     try:
-        await _apply(instance, config, secrets)
+        await _apply(instance, config, secrets, settled)
         instance.failures.pop("reload", None)
     except (HostError, PlaneError) as error:
         what = f"{error}; the configuration before stays in force"
@@ -58,19 +62,21 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
     return ReloadReport(dry_run, changes)
 
 
-async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
+async def _apply(instance: Instance, config: Config, secrets: Secrets, settled: Settled | None) -> None:
     old_config, old_secrets = instance.config, instance.secrets
     driver = instance.driver
     plane = driver.plane
     if plane is None:
         raise PlaneError("gone", "the plane is gone and is being brought back; try again in a moment")
-    plan = wanted.host_plan(config, secrets.identity.public, instance.usable_cpus)
+    plan = instance.plan(config, secrets)
     inventory = plane.inventory()
     planes.give_options(plane, inventory, config)
     await instance.give_link(plane, inventory, plan)
     async with instance.shaping:
         await instance.shape_host(plan)
         instance.config, instance.secrets = config, secrets
+        if settled is not None:
+            instance.leases.take(settled)
     workers = wanted.workers(config.local, instance.usable_cpus)
     planes.give_sockets(plane, inventory, config, instance.settings, workers)
     instance.note_plane(plane)
@@ -85,11 +91,12 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets) -> None:
     driver.start()
     instance.resolver.watch(wanted.endpoint_names(config))
     await instance.fit_padding()
+    instance.following.ask()
 
 
-async def _put_back(instance: Instance, config: Config, secrets: Secrets) -> None:
+async def _put_back(instance: Instance, config: Config, secrets: Secrets, settled: Settled | None) -> None:
     try:
-        await _apply(instance, config, secrets)
+        await _apply(instance, config, secrets, settled)
     except (HostError, PlaneError) as error:
         instance.failures["reload"] = f"the configuration before could not be put back: {error}"
         _log.error("%s", instance.failures["reload"], extra=about(Event.RELOAD_STUCK))
@@ -127,9 +134,12 @@ def _needs_new_device(instance: Instance, old_config: Config, old_secrets: Secre
 # -- what a reload says it does --
 
 
-def _changes(instance: Instance, config: Config, secrets: Secrets) -> Iterator[ReloadChange]:
+def _changes(
+    instance: Instance, config: Config, secrets: Secrets, settled: Settled
+) -> Iterator[ReloadChange]:
     for section in ("interface", "local", "routing"):
         yield from _section_changes(section, getattr(instance.config, section), getattr(config, section))
+    yield from _hub_changes(instance.config, config)
     yield from _key_changes(instance.secrets, secrets, config.local.key_overlap)
     before = {peer.name: peer for peer in instance.config.peers}
     after = {peer.name: peer for peer in config.peers}
@@ -137,7 +147,8 @@ def _changes(instance: Instance, config: Config, secrets: Secrets) -> Iterator[R
     for name in before.keys() - after.keys():
         yield ReloadChange("remove", f"peer {name}")
     for name in after.keys() - before.keys():
-        yield ReloadChange("add", f"peer {name}")
+        given = settled.given.get(after[name].public_key, ())
+        yield ReloadChange("add", f"peer {name}", ", ".join(f"gets {address.ip}" for address in given))
     for name in sorted(before.keys() & after.keys()):
         detail = _field_differences(before[name], after[name])
         if instance.secrets.preshared_keys.get(name) != secrets.preshared_keys.get(name):
@@ -155,6 +166,17 @@ def _group_changes(old: Sequence[GroupConfig], new: Sequence[GroupConfig]) -> It
             yield ReloadChange("add", f"group {name}", f"allow: {_text(group.allow)}")
         elif detail := _field_differences(before[name], group):
             yield ReloadChange("change", f"group {name}", "; ".join(detail))
+
+
+def _hub_changes(before: Config, after: Config) -> Iterator[ReloadChange]:
+    """The differences of [dns], [pool] and [push], as `show config` writes their keys."""
+    old, new = (
+        {key: value for key, value in describe(config) if key.startswith(("dns.", "pool.", "push."))}
+        for config in (replace(before, peers=()), replace(after, peers=()))
+    )
+    for key in dict.fromkeys((*old, *new)):
+        if old.get(key) != new.get(key):
+            yield ReloadChange("change", key, f"{old.get(key, 'none')} → {new.get(key, 'none')}")
 
 
 def _key_changes(before: Secrets, after: Secrets, overlap_s: int) -> Iterator[ReloadChange]:
@@ -193,7 +215,7 @@ def _text(value: object) -> str:
 
 
 async def _host_changes(instance: Instance, config: Config, secrets: Secrets) -> tuple[ReloadChange, ...]:
-    plan = wanted.host_plan(config, secrets.identity.public, instance.usable_cpus)
+    plan = instance.plan(config, secrets)
     try:
         async with instance.shaping:
             changes = await asyncio.to_thread(instance.host.difference, plan)

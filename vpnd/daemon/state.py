@@ -1,8 +1,8 @@
-"""What one instance remembers between its lives: the handshake's clock mark, the peers' endpoints, and
-since when keys are being replaced.
+"""What one instance remembers between its lives: the handshake's clock mark, the peers' endpoints, since
+when keys are being replaced, the addresses it gave, and what it was told by those that give it some.
 
-Owns three small files in the state directory. All are caches: a missing, truncated or garbled
-one costs a warning, never the start. Nothing secret is in them.
+Owns a few small files in the state directory. A missing, truncated or garbled one costs a warning, never
+the start. Nothing secret is in them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from vpnd.daemon.journal import Event, about
+from vpnd.daemon.leases import Lease, read_leases, write_leases
+from vpnd.daemon.pushes import Told, read_told, write_told
 from vpnd.endpoint import Endpoint, parse_endpoint
 from vpnd.keys import PublicKey
 
@@ -34,6 +37,10 @@ class StateDirectory:
         self._timestamp_file = directory / "last-timestamp"
         self._endpoints_file = directory / "endpoints.json"
         self._previous_keys_file = directory / "previous-keys.json"
+        self._leases_file = directory / "leases.toml"
+        self._told_file = directory / "told.json"
+        self._written_leases: str | None = None
+        self._written_told: str | None = None
         self._written_timestamp_ns = 0
         self._written_endpoints: dict[PublicKey, Endpoint] = {}
         self._written_previous_keys: dict[PublicKey, float] = {}
@@ -97,6 +104,49 @@ class StateDirectory:
         if self._write(self._previous_keys_file, json.dumps(content, indent=1) + "\n"):
             self._written_previous_keys = dict(began)
 
+    def load_leases(self) -> dict[PublicKey, Lease]:
+        """Tells which addresses were given."""
+        text = self._read(self._leases_file)
+        if text is None:
+            return {}
+        leases, spoilt = read_leases(text)
+        for what in spoilt:
+            _log.warning("%s: %s; going on without", self._leases_file, what, extra=about(Event.STATE_SPOILT))
+        self._written_leases = None if spoilt else text
+        return leases
+
+    def store_leases(self, leases: Mapping[PublicKey, Lease]) -> None:
+        """Writes the addresses that are given, if they changed; they outlast a power cut from then on."""
+        text = write_leases(leases)
+        is_empty = not leases and self._written_leases is None
+        if (
+            text != self._written_leases
+            and not is_empty
+            and self._write(self._leases_file, text, is_lasting=True)
+        ):
+            self._written_leases = text
+
+    def load_told(self) -> dict[PublicKey, Told]:
+        """Tells what peers pushed to us."""
+        text = self._read(self._told_file)
+        if text is None:
+            return {}
+        try:
+            found = read_told(text)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            what = "%s tells nothing of what peers push and is started anew"
+            _log.warning(what, self._told_file, extra=about(Event.STATE_SPOILT))
+            return {}
+        self._written_told = text
+        return found
+
+    def store_told(self, told: Mapping[PublicKey, Told]) -> None:
+        """Writes what peers pushed to us, if that changed."""
+        text = write_told(told)
+        is_empty = not told and self._written_told is None
+        if text != self._written_told and not is_empty and self._write(self._told_file, text):
+            self._written_told = text
+
     def has_endpoint(self, peer: PublicKey, endpoint: Endpoint) -> bool:
         """Tells whether this is what was written of the peer."""
         return self._written_endpoints.get(peer) == endpoint
@@ -138,12 +188,17 @@ class StateDirectory:
             _log.warning(what, file, error.strerror, extra=about(Event.STATE_SPOILT))
             return None
 
-    def _write(self, file: Path, text: str) -> bool:
+    def _write(self, file: Path, text: str, *, is_lasting: bool = False) -> bool:
+        """Replaces a file; `is_lasting` waits until it is on the disk. Tells whether it could."""
         draft = file.with_suffix(file.suffix + ".new")
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             draft.write_text(text, encoding="ascii")
+            if is_lasting:
+                _sync(draft)
             draft.replace(file)
+            if is_lasting:
+                _sync(self._directory)
         except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink()  # half a file would keep a full disk full
@@ -158,3 +213,11 @@ class StateDirectory:
                 what = "%s can be written again"
                 _log.info(what, self._directory, extra=about(Event.STATE_WRITABLE))
         return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

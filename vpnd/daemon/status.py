@@ -37,7 +37,12 @@ def report(instance: Instance, only: PeerConfig | None = None) -> InstanceReport
         instance=config.instance,
         state=_state(instance),
         uptime_s=now - instance.started_at,
-        link=LinkReport(interface.name, interface.type, interface.mtu, tuple(map(str, interface.addresses))),
+        link=LinkReport(
+            interface.name,
+            interface.type,
+            instance.following.link_mtu,
+            tuple(map(str, instance.following.link_addresses)),
+        ),
         listen=tuple(map(str, instance.listen_endpoints())),
         public_key=str(instance.secrets.identity.public),
         plane=_plane(instance),
@@ -61,7 +66,8 @@ def line(instance: Instance) -> str:
     """One line for `systemctl status` and the log."""
     enabled = [peer.public_key for peer in instance.config.peers if peer.enabled]
     text = f"{instance.driver.device.count_up(enabled)} of {len(enabled)} peers up"
-    return "; ".join([text, *instance.failures.values()])
+    waits = ["waits for its addresses"] if instance.following.awaits_addresses else []
+    return "; ".join([text, *waits, *instance.failures.values()])
 
 
 def peer_state(instance: Instance, peer: PeerConfig, snapshot: PeerSnapshot) -> tuple[PeerState, str | None]:
@@ -119,7 +125,9 @@ def _plane(instance: Instance) -> PlaneReport:
 
 
 def _state(instance: Instance) -> InstanceState:
-    return "degraded" if instance.failures else "up"
+    if instance.failures:
+        return "degraded"
+    return "starting" if instance.following.awaits_addresses else "up"
 
 
 def _sum(*counters: Mapping[str, int]) -> dict[str, int]:

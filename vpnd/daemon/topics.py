@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from vpnd.config import PeerConfig, describe
 from vpnd.control import (
     ConfigReport,
     DropReport,
     DropsReport,
+    LeaseReport,
+    LeasesReport,
     MacReport,
     MacsReport,
     OffloadReport,
@@ -59,6 +62,8 @@ async def report(instance: Instance, topic: Topic) -> object:  # noqa: PLR0911 -
         case "config":
             settings = tuple(SettingReport(*setting) for setting in describe(instance.config))
             return ConfigReport(tuple(map(str, instance.config.files)), settings)
+        case "leases":
+            return LeasesReport(tuple(_leases(instance)))
         case "drops":
             return DropsReport(tuple(_drops(instance)))
         case "offload":
@@ -103,9 +108,10 @@ def _routes(instance: Instance) -> tuple[RouteReport, ...]:
     standing = {route.key for route in facts.routes_into(link)}
     reports = []
     for peer in instance.config.peers:
-        for network in peer.networks if peer.enabled else ():
+        pushed = instance.following.pushes.accepted_of(instance.config, peer).routes
+        for network in dict.fromkeys((*peer.networks, *pushed)) if peer.enabled else ():
             installed = None
-            if peer.route:
+            if peer.route or network in pushed:
                 # One that somebody else made, such as the kernel for an address of ours, serves as well.
                 route = RoutePlan(network, routing.table, routing.metric)
                 installed = route.key in standing or _leads_into(network, link)
@@ -130,6 +136,23 @@ def _macs(instance: Instance) -> tuple[MacReport, ...]:
         for listed in instance.driver.plane.list_macs()
         if (name := instance.driver.name_of(listed.peer_id)) is not None
     )
+
+
+def _leases(instance: Instance) -> Iterator[LeaseReport]:
+    """The peers that have addresses of the pool, then those that left and whose addresses are kept."""
+    book = instance.leases
+    for peer in instance.config.peers:
+        given = book.given.get(peer.public_key)
+        if given:
+            is_fixed = peer.public_key not in book.leases
+            addresses = tuple(str(address.ip) for address in given)
+            yield LeaseReport(
+                peer.name, str(peer.public_key), addresses, "fixed" if is_fixed else "given", None
+            )
+    for key, lease in book.leases.items():
+        if lease.released_at is not None:
+            age_s = max(0.0, (datetime.now(UTC) - lease.released_at).total_seconds())
+            yield LeaseReport(lease.name, str(key), tuple(map(str, lease.addresses)), "kept", age_s)
 
 
 def _drops(instance: Instance) -> Iterator[DropReport]:

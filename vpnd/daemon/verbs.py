@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from vpnd.config import PeerConfig
 from vpnd.control import (
@@ -109,17 +109,24 @@ class Verbs:
             wanted = self._instance.config.peers if name is None else (self._find(name),)
             enabled = [each for each in wanted if each.enabled]
             up = self._instance.driver.device.count_up(each.public_key for each in enabled)
-            if up == len(enabled):
+            if up == len(enabled) and not self._awaits_addresses(enabled):
                 return WaitReport(tuple(each.name for each in enabled))
             left = deadline - boottime()
             if left <= 0:
                 peers = status.report(self._instance, None if name is None else wanted[0]).peers
                 missing = [each.name for each in peers if each.state not in ("up", "disabled")]
-                raise ControlError("timed-out", f"not up after {timeout_s:g} s: {', '.join(missing)}")
+                what = f"not up after {timeout_s:g} s: {', '.join(missing)}"
+                if not missing:
+                    what = f"up, but without an address for this machine after {timeout_s:g} s"
+                raise ControlError("timed-out", what)
             try:
                 await asyncio.wait_for(changed.wait(), min(left, 1.0))
             except TimeoutError:
                 continue
+
+    def _awaits_addresses(self, peers: Sequence[PeerConfig]) -> bool:
+        """A tunnel to one that gives the addresses is of no use before it did."""
+        return self._instance.following.awaits_addresses and any("address" in peer.accept for peer in peers)
 
     async def _ping(self, request: Ping) -> AsyncGenerator[object, None]:
         peer = self._find(request.peer)

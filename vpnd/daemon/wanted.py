@@ -6,16 +6,29 @@ Owns the translation from Config to the rooms below; every function here is pure
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
-from vpnd.config import Config, LocalConfig, PeerConfig, Secrets, derived_mac
+from vpnd.config import (
+    Config,
+    DnsConfig,
+    IPInterface,
+    IPNetwork,
+    LocalConfig,
+    PeerConfig,
+    Secrets,
+    derived_mac,
+    is_inside,
+)
 from vpnd.daemon.driver import PeerWiring
+from vpnd.daemon.pushes import NOTHING, Accepted
 from vpnd.endpoint import Endpoint, EndpointName
-from vpnd.host.plan import FilterPlan, FullTunnelPlan, HostPlan, LinkPlan, Permission, RoutePlan
+from vpnd.host.plan import DnsPlan, FilterPlan, FullTunnelPlan, HostPlan, LinkPlan, Permission, RoutePlan
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature, PaddingMode
 from vpnd.protocol.local import DeviceOptions
+from vpnd.protocol.parameters import encode_push
 from vpnd.protocol.peer import PeerOptions
 
 _PADDING = {
@@ -25,6 +38,7 @@ _PADDING = {
     "full": PaddingMode.FULL,
 }
 OFFLOADS = {"udp-gso": Offload.UDP_GSO, "udp-gro": Offload.UDP_GRO, "tun-vnet": Offload.TUN_VNET}
+TABLE_MAIN = 254  # linux/rtnetlink.h
 WORKERS_AUTO_MAX = 8  # more than these on one link gain little and cost memory
 
 
@@ -46,8 +60,10 @@ def offloads(config: Config) -> Offload:
             return Offload(sum(OFFLOADS[name] for name in names))
 
 
-def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> HostPlan:
-    """The link, its routes, forwarding, masquerading and what peers may reach."""
+def host_plan(
+    config: Config, public_key: PublicKey, usable_cpus: int = 1, accepted: Accepted = NOTHING
+) -> HostPlan:
+    """The link, its routes, forwarding, masquerading and what peers may reach, with what they push."""
     interface, routing = config.interface, config.routing
     mac = None
     if interface.type == "tap":
@@ -55,8 +71,8 @@ def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> Ho
     link = LinkPlan(
         name=interface.name,
         type=interface.type,
-        addresses=interface.addresses,
-        mtu=interface.mtu,
+        addresses=(*interface.addresses, *accepted.addresses),
+        mtu=interface.mtu if accepted.mtu is None else accepted.mtu,
         txqueuelen=interface.txqueuelen,
         mac=mac,
         owner=None,
@@ -65,9 +81,7 @@ def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> Ho
     )
     routes = frozenset(
         RoutePlan(network, routing.table, routing.metric)
-        for peer in config.peers
-        if peer.enabled and peer.route
-        for network in peer.networks
+        for network in (*_routed(config), *_pool_routes(config), *accepted.routes)
     )
     return HostPlan(
         config.instance,
@@ -77,6 +91,7 @@ def host_plan(config: Config, public_key: PublicKey, usable_cpus: int = 1) -> Ho
         routing.masquerade,
         filter_plan(config),
         _full_tunnel(config, routes),
+        dns_plan(config.dns, DnsConfig(accepted.servers, accepted.domains)),
     )
 
 
@@ -111,6 +126,35 @@ def filter_plan(config: Config) -> FilterPlan:
     )
 
 
+def dns_plan(*parts: DnsConfig) -> DnsPlan | None:
+    """The name servers of all parts together. One that names no domains is for every name."""
+    asked = [part for part in parts if part.servers]
+    if not asked:
+        return None
+    return DnsPlan(
+        tuple(dict.fromkeys(server for part in asked for server in part.servers)),
+        tuple(dict.fromkeys(domain for part in asked for domain in part.domains)),
+        any(not part.domains or "~." in part.domains for part in asked),
+    )
+
+
+def _routed(config: Config) -> Iterator[IPNetwork]:
+    """What lies behind peers; addresses of the pool have one route together."""
+    pool = () if config.pool is None else config.pool.networks
+    for peer in config.peers:
+        if peer.enabled and peer.route:
+            yield from (net for net in peer.networks if not any(is_inside(net, each) for each in pool))
+
+
+def _pool_routes(config: Config) -> Iterator[IPNetwork]:
+    """The pool's networks, unless an address of ours brings the same route."""
+    own = {address.network for address in config.interface.addresses}
+    is_main = config.routing.table == TABLE_MAIN
+    for network in () if config.pool is None else config.pool.networks:
+        if not is_main or network not in own:
+            yield network
+
+
 def device_options(config: Config, *, has_aes: bool) -> DeviceOptions:
     """Our end of the protocol. Partial checksums are taken only where the link may take them as well."""
     features = Feature.PATH | Feature.PARAMS | Feature.PMTU
@@ -131,12 +175,15 @@ def peer_options(
     known: Mapping[PublicKey, Endpoint],
     previous_keys: Mapping[PublicKey, Secret],
     until: Mapping[PublicKey, float],
+    *,
+    given: Mapping[PublicKey, tuple[IPInterface, ...]] = MappingProxyType({}),
 ) -> list[PeerOptions]:
     """The peers as the Device wants them. `known` are endpoints seen earlier: they serve a peer whose
     configuration names none, or names a host that is yet to be resolved. `until` tells when keys that
-    are being replaced end.
+    are being replaced end, and `given` the addresses of those that are told so.
     """
     zero = Secret.zero()
+    push = config.push
     return [
         PeerOptions(
             public_key=peer.public_key,
@@ -148,6 +195,10 @@ def peer_options(
             endpoint=peer.endpoint if isinstance(peer.endpoint, Endpoint) else _known(peer, known),
             keepalive_s=peer.keepalive,
             enabled=peer.enabled,
+            push=encode_push(given[peer.public_key], push.routes, push.dns.servers, push.dns.domains)
+            if peer.public_key in given
+            else b"",
+            push_mtu=push.mtu if peer.public_key in given else None,
         )
         for peer in config.peers
     ]

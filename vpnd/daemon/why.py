@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vpnd.config import PeerConfig
+from vpnd.config import IPNetwork, PeerConfig
 from vpnd.control import WhyReport, WhyStep
 from vpnd.daemon import permits, reasons
 from vpnd.daemon.clock import boottime
@@ -25,6 +25,7 @@ from vpnd.protocol.peer import PeerSnapshot
 
 PORT_ANSWER_S = 0.5  # for an ICMP "port unreachable" to come back
 _ASKED_TABLES = (253, 254, 255)  # default, main, local: the kernel's own rules ask them for every packet
+_ASIDE = ("push", "dns")  # parts without which a tunnel still carries packets
 _STRICT = 1  # rp_filter's value, kernel Documentation/networking/ip-sysctl
 RECENT_S = 300.0  # refusals and notices older than this explain nothing present
 
@@ -62,6 +63,12 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
     steps.append(await _handshake(case))
     steps += [_path(case), *_runs(case)]
     steps += _inner(case)
+    steps += _pushed(case)
+    steps += [
+        WhyStep(part, False, text, "mend what the text names; it is tried again by itself")
+        for part, text in instance.failures.items()
+        if part in _ASIDE
+    ]
     steps += await asyncio.to_thread(lambda: [*_routes(case), *_rp_filter(case), *_forwarding(case)])
     refused = await asyncio.to_thread(permits.refused_lately, instance.config)
     steps += permits.why_steps(instance.config, peer.name, refused)
@@ -72,9 +79,10 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
 
 
 def _plane(case: _Case) -> Iterator[WhyStep]:
-    for part, text in case.instance.failures.items():
+    broken = {part: text for part, text in case.instance.failures.items() if part not in _ASIDE}
+    for part, text in broken.items():
         yield WhyStep(part, False, text, "it is being brought back; see the log for what the kernel answers")
-    if not case.instance.failures:
+    if not broken:
         yield WhyStep("plane", True, "link and plane stand")
 
 
@@ -258,6 +266,35 @@ def _inner(case: _Case) -> Iterator[WhyStep]:
     yield WhyStep("networks", True, ", ".join(map(str, case.peer.networks[:8])) or "any Ethernet frame")
 
 
+def _pushed(case: _Case) -> Iterator[WhyStep]:
+    """What the peer wants set here. That a kind of setting is not accepted is a choice, and no fault."""
+    config, pushes = case.instance.config, case.instance.following.pushes
+    told = pushes.of(case.peer)
+    if told is None or not told.is_push:
+        if case.is_up and case.instance.following.awaits_addresses and "address" in case.peer.accept:
+            text = f"{case.peer.name} gives this machine no address"
+            yield WhyStep(
+                "push", False, text, "there, set [pool], and leave other addresses out of our networks"
+            )
+        return
+    refusals = pushes.refusals(config, case.peer)
+    faults = [refusal for refusal in refusals if refusal.is_fault]
+    if faults:
+        name = case.peer.name
+        remedy = f"change [push] on {name}, or peer.{name}.networks and interface.mtu here"
+        yield WhyStep("push", False, f"refused: {'; '.join(map(str, faults))}", remedy)
+    elif refusals:
+        yield WhyStep("push", None, f"not taken: {'; '.join(map(str, refusals))}")
+    else:
+        yield WhyStep("push", True, "all that it pushes is in force")
+
+
+def _expected(case: _Case) -> tuple[IPNetwork, ...]:
+    """What is to be routed to the peer: with `route = false`, what it pushes and we take."""
+    routes = case.instance.following.pushes.accepted_of(case.instance.config, case.peer).routes
+    return routes if routes and not case.peer.route else case.peer.networks
+
+
 def _routes(case: _Case) -> Iterator[WhyStep]:
     table = case.instance.config.routing.table
     # What leads packets to a table of its own is the operator's; that the routes stand there is ours.
@@ -268,7 +305,7 @@ def _routes(case: _Case) -> Iterator[WhyStep]:
     )
     elsewhere = [
         (network, route)
-        for network in case.peer.networks
+        for network in _expected(case)
         if network not in apart
         and ((route := facts.route_to(network.network_address, 0)) is None or route[0] != case.link)
     ]

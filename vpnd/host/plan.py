@@ -97,6 +97,23 @@ class FullTunnelPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsPlan:
+    """Name servers of the link. `domains` with "~" before them are not searched in; "~." is all names.
+
+    `is_default`: names of no link's domains are asked here too.
+    """
+
+    servers: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]
+    domains: tuple[str, ...]
+    is_default: bool
+
+    def __str__(self) -> str:
+        names = ", ".join(self.domains)
+        rest = "all names" if self.is_default else ""
+        return f"{', '.join(map(str, self.servers))} for {' and '.join(filter(None, (names, rest)))}"
+
+
+@dataclass(frozen=True, slots=True)
 class HostPlan:
     """Everything one instance wants of the machine."""
 
@@ -107,6 +124,7 @@ class HostPlan:
     masquerade: tuple[Network, ...] = ()
     filter: FilterPlan = FilterPlan()
     full_tunnel: FullTunnelPlan | None = None
+    dns: DnsPlan | None = None  # by LinkDns: it has its own conditions to stand
 
     @property
     def families(self) -> frozenset[int]:
