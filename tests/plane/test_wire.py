@@ -29,12 +29,20 @@ DEFINES = {
     "COUNTERS_WORKERS_MAX": wire.COUNTERS_WORKERS_MAX,
     "COUNTERS_DROPS_MAX": wire.COUNTERS_DROPS_MAX,
     "COUNTERS_PEER_MAX": wire.COUNTERS_PEER_MAX,
+    "CAPTURE_MAGIC": wire.CAPTURE_MAGIC,
+    "CAPTURE_LAYOUT": wire.CAPTURE_LAYOUT,
+    "CAPTURE_SLOTS": wire.CAPTURE_SLOTS,
+    "CAPTURE_BYTES": wire.CAPTURE_BYTES,
+    "CAPTURE_EVERY_PEER": wire.CAPTURE_EVERY_PEER,
+    "CAPTURE_ALL": wire.CAPTURE_ALL,
 }
 # The header's enum, the prefix of its names, and our class.
 ENUMS: dict[str, tuple[str, type[IntEnum | IntFlag]]] = {
     "wire_type": ("WIRE_", wire.WireType),
     "wire_link_type": ("WIRE_LINK_", wire.LinkType),
     "wire_offload": ("OFFLOAD_", wire.Offload),
+    "capture_kind": ("CAPTURE_", wire.CaptureKind),
+    "capture_way": ("CAPTURE_", wire.CaptureWay),
     "session_slot": ("SLOT_", wire.SessionSlot),
     "set_peer_flags": ("PEER_", wire.PeerFlag),
     "padding_mode": ("PADDING_", wire.PaddingMode),

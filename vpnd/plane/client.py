@@ -34,7 +34,7 @@ from vpnd.plane.inventory import (
     read_session,
 )
 from vpnd.plane.program import start_child
-from vpnd.plane.wire import Layout, LinkType, Offload, PeerFlag, WireType
+from vpnd.plane.wire import CaptureKind, Layout, LinkType, Offload, PeerFlag, WireType
 
 _KEY = 32
 _KEY_AND_SALT = 36
@@ -252,6 +252,17 @@ class PlaneClient:
     def close_gate(self, seconds: float) -> None:
         """Lets the plane ask for a cookie from now on, for some seconds, however few messages wait."""
         self._request(WireType.CLOSE_GATE, wire.CLOSE_GATE_REQUEST.pack(round(seconds * 1000)), wait=False)
+
+    def start_capture(self, ring: int, kinds: CaptureKind, peer_id: int | None) -> None:
+        """Has copies of packets put into the ring, memory of CAPTURE_SIZE bytes that cannot shrink; a
+        capture that ran ends.
+        """
+        peer = wire.CAPTURE_EVERY_PEER if peer_id is None else peer_id
+        body = wire.START_CAPTURE_REQUEST.pack(kinds, peer)
+        self._channel.ask(WireType.START_CAPTURE, body, pass_descriptors=(ring,))
+
+    def stop_capture(self) -> None:
+        self._channel.ask(WireType.STOP_CAPTURE)
 
     def stop(self) -> None:
         """Ends the plane for good; what follows on this connection is PlaneGone."""

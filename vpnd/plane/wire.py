@@ -34,6 +34,14 @@ COUNTERS_WORKERS_MAX: Final = 64
 COUNTERS_DROPS_MAX: Final = 64
 COUNTERS_PEER_MAX: Final = 65536
 
+CAPTURE_MAGIC: Final = 0x70647076
+CAPTURE_LAYOUT: Final = 1
+CAPTURE_SLOTS: Final = 4096
+CAPTURE_BYTES: Final = 1968  # of a packet that are kept at most
+CAPTURE_EVERY_PEER: Final = 0xFFFF_FFFF
+CAPTURE_WRITING: Final = 0xFFFF_FFFF_FFFF_FFFF
+CAPTURE_ALL: Final = 7
+
 
 class WireType(IntEnum):
     """What a message asks or tells. A reply has REPLY added to its request's type."""
@@ -58,6 +66,8 @@ class WireType(IntEnum):
     SET_GATE = 18
     SET_PEER_MTU = 19
     CLOSE_GATE = 20
+    START_CAPTURE = 21
+    STOP_CAPTURE = 22
 
     EVENT_DATAGRAM = 0x4001
     EVENT_CONTROL = 0x4002
@@ -109,6 +119,17 @@ class PaddingMode(IntEnum):
     X16 = 1
     BUCKET = 2
     FULL = 3
+
+
+class CaptureKind(IntFlag):
+    INNER = 1
+    OUTER = 2
+    DROPS = 4
+
+
+class CaptureWay(IntEnum):
+    IN = 1
+    OUT = 2
 
 
 class PeerFlag(IntFlag):
@@ -384,9 +405,38 @@ PEER_COUNTERS = Layout(
     ("drops", f"{COUNTERS_DROPS_MAX}I"),
 )
 
+START_CAPTURE_REQUEST = Layout("start_capture_request", ("kinds", "I"), ("peer", "I"))
+CAPTURE_HEAD = Layout(
+    "capture_head",
+    ("magic", "I"),
+    ("layout", "I"),
+    ("slots", "I"),
+    ("slot_size", "I"),
+    ("next", "Q"),
+    ("zero", "5Q"),
+)
+CAPTURE_SLOT = Layout(
+    "capture_slot",
+    ("number", "Q"),
+    ("at_ns", "Q"),
+    ("peer", "I"),
+    ("size", "I"),
+    ("kept", "H"),
+    ("is_outer", "B"),
+    ("way", "B"),
+    ("is_dropped", "B"),
+    ("reason", "B"),
+    ("zero", "H"),
+    ("remote", _ENDPOINT),
+    ("local", _ENDPOINT),
+    ("bytes", f"{CAPTURE_BYTES}s"),
+)
+
 LAYOUTS: Final[tuple[Layout, ...]] = tuple(
     value for value in list(globals().values()) if isinstance(value, Layout)
 )
+
+CAPTURE_SIZE: Final = CAPTURE_HEAD.size + CAPTURE_SLOTS * CAPTURE_SLOT.size
 
 NETWORKS_PER_MESSAGE: Final = (MESSAGE_MAX - HEADER.size - SET_PEER_REQUEST.size) // NETWORK.size
 

@@ -75,6 +75,8 @@ BODIES = {
     WireType.FLUSH_STAGED: PEER,
     WireType.SET_OPTIONS: wire.SET_OPTIONS_REQUEST.pack(10, 10, 7),
     WireType.STOP: b"",
+    WireType.START_CAPTURE: wire.START_CAPTURE_REQUEST.pack(1, wire.CAPTURE_EVERY_PEER),
+    WireType.STOP_CAPTURE: b"",
     WireType.CLOSE_GATE: wire.CLOSE_GATE_REQUEST.pack(1000),
     WireType.SET_PEER_MTU: wire.SET_PEER_MTU_REQUEST.pack(1, 1400),
     WireType.SET_GATE: wire.SET_GATE_REQUEST.pack(*[bytes(32)] * 6, 1, 2, 1),

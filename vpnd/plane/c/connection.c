@@ -51,6 +51,7 @@ static void hang_up(struct connection *connection) {
     connection->outgoing_fd = -1;
     forget_incoming(connection);
     events_listen(connection->plane, false);
+    capture_stop(connection->plane);
 }
 
 void connection_close(struct connection *connection) {

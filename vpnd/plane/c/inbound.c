@@ -74,6 +74,15 @@ static bool refuse(struct plane *plane, const struct session *session, enum drop
     return false;
 }
 
+/* As refuse, of a datagram whose bytes are at hand. */
+static bool refuse_datagram(struct plane *plane, const struct session *session,
+                            const struct datagram *datagram, enum drop_reason reason) {
+    const struct peer *peer = session == NULL ? NULL : session->peer;
+    capture_dropped_outer(plane, peer, reason, CAPTURE_IN, &datagram->reception->from,
+                          datagram->bytes, datagram->size);
+    return refuse(plane, session, reason);
+}
+
 /* So many forgeries may have taught somebody something about the key. */
 static void count_forged(struct plane *plane, struct session *session) {
     struct session_record *record = session->record;
@@ -96,10 +105,10 @@ static bool open_message(struct inbound *inbound, struct session *session,
     size_t size = datagram->size - DATA_OVERHEAD;
     uint8_t nonce[AEAD_NONCE_SIZE];
     if (!session_is_alive(session, inbound->now_ns) || counter >= MESSAGES_LIMIT) {
-        return refuse(plane, session, DROP_data_expired);
+        return refuse_datagram(plane, session, datagram, DROP_data_expired);
     }
     if (!replay_is_new(&record->window, counter)) {
-        return refuse(plane, session, DROP_data_replay);
+        return refuse_datagram(plane, session, datagram, DROP_data_replay);
     }
     memcpy(nonce, record->receive_salt, sizeof(record->receive_salt));
     memcpy(nonce + sizeof(record->receive_salt), header + 8, 8);
@@ -107,10 +116,10 @@ static bool open_message(struct inbound *inbound, struct session *session,
     if (!plane->aead->open(session->open_key, nonce, header, DATA_HEADER_SIZE, body, size, body,
                            body + size)) {
         count_forged(plane, session);
-        return refuse(plane, session, DROP_data_auth);
+        return refuse_datagram(plane, session, datagram, DROP_data_auth);
     }
     if (!replay_accept(&record->window, counter)) {
-        return refuse(plane, session, DROP_data_replay);
+        return refuse_datagram(plane, session, datagram, DROP_data_replay);
     }
     inbound->opened[inbound->count++] =
         (struct opened){.session = session,
@@ -124,12 +133,12 @@ static bool open_message(struct inbound *inbound, struct session *session,
 static struct session *session_of(struct plane *plane, const struct datagram *datagram) {
     const uint8_t *header = datagram->bytes;
     if (datagram->size < DATA_OVERHEAD || load_le32(header) != DATA_TYPE) {
-        refuse(plane, NULL, DROP_rx_malformed);
+        refuse_datagram(plane, NULL, datagram, DROP_rx_malformed);
         return NULL;
     }
     struct session *session = session_find(&plane->sessions, load_le32(header + 4));
     if (session == NULL || atomic_load(&session->is_dead)) {
-        refuse(plane, NULL, DROP_data_noidx);
+        refuse_datagram(plane, NULL, datagram, DROP_data_noidx);
         return NULL;
     }
     return session;
@@ -149,7 +158,7 @@ static void open_batch(struct inbound *inbound) {
     for (unsigned i = 0; i < inbound->datagrams_count; i++) {
         const struct datagram *datagram = &inbound->datagrams[i];
         if (datagram->reception->is_truncated) {
-            refuse(plane, NULL, DROP_receive_truncated);
+            refuse_datagram(plane, NULL, datagram, DROP_receive_truncated);
             continue;
         }
         if (is_handshake(datagram)) {
@@ -257,8 +266,14 @@ static bool check_inside(struct inbound *inbound, struct opened *opened) {
                       opened->datagram->reception->tos, inbound->now_ns, content, &reason)) {
         (void)mss_clamp(content->bytes + content->network_at, content->size - content->network_at,
                         peer_mtu(inbound->plane, opened->session->peer), content->is_partial);
+        if (capture_wants(&inbound->plane->capture, CAPTURE_INNER)) {
+            capture_inner(inbound->plane, opened->session->peer, CAPTURE_IN, content->bytes,
+                          content->size);
+        }
         return true;
     }
+    capture_dropped_inner(inbound->plane, opened->session->peer, reason, CAPTURE_IN, content->bytes,
+                          content->size);
     content->size = 0;
     return refuse(inbound->plane, opened->session, reason);
 }
@@ -355,6 +370,9 @@ static void finish_batch(struct inbound *inbound) {
 /* Handles the datagrams that were gathered. */
 static void take_batch(struct inbound *inbound) {
     counter_add(&inbound->plane->counters->rx_datagrams, inbound->datagrams_count);
+    if (capture_wants(&inbound->plane->capture, CAPTURE_OUTER)) {
+        capture_arrived(inbound->plane, inbound->datagrams, inbound->datagrams_count);
+    }
     open_batch(inbound);
     finish_batch(inbound);
     if (inbound->handshakes_count > 0) {

@@ -124,6 +124,7 @@ static void choose_everybody(struct outbound *outbound, struct message *message)
     }
     if (!is_sent) {
         drop_count(outbound->plane, NULL, DROP_no_peer, 1);
+        capture_dropped_message(outbound->plane, NULL, DROP_no_peer, message);
     }
     send_chosen(outbound);
 }
@@ -187,6 +188,8 @@ static bool refuse_too_large(struct outbound *outbound, const struct peer *peer,
         pieces++;
     }
     drop_count(outbound->plane, peer, DROP_path_too_large, pieces);
+    capture_dropped_inner(outbound->plane, peer, DROP_path_too_large, CAPTURE_OUT, cut->bytes,
+                          cut->size);
     if (may_answer(outbound)) {
         answer(outbound, bytes, length);
     }
@@ -241,6 +244,7 @@ static void take_packet(struct outbound *outbound, struct cut *cut) {
     struct message message;
     if (peer == NULL) {
         drop_count(plane, NULL, DROP_no_peer, 1);
+        capture_dropped_inner(plane, NULL, DROP_no_peer, CAPTURE_OUT, cut->bytes, cut->size);
         answer_unreachable(outbound, cut->bytes, cut->size);
         return;
     }
@@ -257,6 +261,7 @@ static void take_frame(struct outbound *outbound, const struct frame *frame, str
     enum drop_reason reason;
     if (!segment_begin(&plane->link, frame, cut, &reason)) {
         drop_count(plane, NULL, reason, 1);
+        capture_dropped_inner(plane, NULL, reason, CAPTURE_OUT, frame->bytes, frame->size);
     } else if (cut->kind == MESSAGE_FRAME) {
         take_ethernet(outbound, cut);
     } else {

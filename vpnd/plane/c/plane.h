@@ -18,6 +18,7 @@
 
 #include "aead.h"
 #include "bytes.h"
+#include "capture.h"
 #include "clock.h"
 #include "crew.h"
 #include "events.h"
@@ -106,6 +107,7 @@ struct plane {
     atomic_size_t staged_bytes;     /* of all peers */
     struct crew outbound, inbound;
     struct pairing pairings[WIRE_QUEUES_MAX];
+    struct capture capture; /* its own rule stands in capture.h */
 
     /* The main thread's own. */
     struct sender *sender;

@@ -396,6 +396,9 @@ static const struct request_kind kinds[] = {
     [WIRE_STOP] = {handle_stop, 0, false, false},
     [WIRE_SET_GATE] = {handle_set_gate, sizeof(struct set_gate_request), false, false},
     [WIRE_CLOSE_GATE] = {handle_close_gate, sizeof(struct close_gate_request), false, false},
+    [WIRE_START_CAPTURE] = {handle_start_capture, sizeof(struct start_capture_request), false,
+                            true},
+    [WIRE_STOP_CAPTURE] = {handle_stop_capture, 0, false, false},
     [WIRE_SET_PEER_MTU] = {handle_set_peer_mtu, sizeof(struct set_peer_mtu_request), false, false},
 };
 

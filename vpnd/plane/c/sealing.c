@@ -95,12 +95,17 @@ static unsigned put_all(struct plane *plane, struct sender *sender, struct peer 
         to.tos = message_tos(message);
         if (size + DATA_OVERHEAD > DATAGRAM_MAX) {
             drop_count(plane, peer, DROP_link_too_large, 1);
+            capture_dropped_message(plane, peer, DROP_link_too_large, message);
         } else if (!message_may_travel(message, &to.hops)) {
             drop_count(plane, peer, DROP_link_loop, 1);
+            capture_dropped_message(plane, peer, DROP_link_loop, message);
         } else {
             out = sender_put(sender, &to, size + DATA_OVERHEAD, peer, message_inner_size(message));
         }
         if (out != NULL) {
+            if (capture_wants(&plane->capture, CAPTURE_INNER)) {
+                capture_message(plane, peer, message);
+            }
             if (message->is_partial) {
                 message_mark_partial(message);
             }

@@ -224,8 +224,19 @@ static unsigned parcels_make(struct sender *sender, unsigned first) {
 
 /* ---- sending ---- */
 
+static void capture_sent(struct sender *sender, unsigned first, unsigned count) {
+    for (unsigned i = first; i < first + count; i++) {
+        const struct sending *sending = &sender->sendings[i];
+        capture_outer(sender->plane, sending->peer, CAPTURE_OUT, &aim_of(sender, i)->to,
+                      sending->bytes, sending->size);
+    }
+}
+
 static void account_sent(struct sender *sender, unsigned first, unsigned count) {
     counter_add(&sender->plane->counters->tx_datagrams, count);
+    if (capture_wants(&sender->plane->capture, CAPTURE_OUTER)) {
+        capture_sent(sender, first, count);
+    }
     for (unsigned end = first + count; first < end;) {
         struct peer *peer = sender->sendings[first].peer;
         uint64_t packets = 0;
@@ -244,7 +255,10 @@ static void account_sent(struct sender *sender, unsigned first, unsigned count) 
 static void account_failed(struct sender *sender, unsigned first, unsigned count,
                            enum drop_reason reason) {
     for (unsigned i = first; i < first + count; i++) {
-        drop_count(sender->plane, sender->sendings[i].peer, reason, 1);
+        const struct sending *sending = &sender->sendings[i];
+        drop_count(sender->plane, sending->peer, reason, 1);
+        capture_dropped_outer(sender->plane, sending->peer, reason, CAPTURE_OUT,
+                              &aim_of(sender, i)->to, sending->bytes, sending->size);
     }
     sender->failed += count;
 }

@@ -14,6 +14,13 @@ static void want(struct plane *plane, struct peer *peer, uint64_t now_ns) {
     }
 }
 
+static void capture_staged(struct plane *plane, const struct peer *peer, enum drop_reason reason,
+                           struct staged_packet *packet) {
+    const struct message message = {
+        .bytes = packet->bytes, .size = packet->size, .kind = packet->kind};
+    capture_dropped_message(plane, peer, reason, &message);
+}
+
 static void unstage_oldest(struct plane *plane, struct peer *peer) {
     struct staged_packet *oldest = peer->staged;
     peer->staged = oldest->next;
@@ -24,6 +31,7 @@ static void unstage_oldest(struct plane *plane, struct peer *peer) {
     peer->staged_bytes -= oldest->size;
     atomic_fetch_sub(&plane->staged_bytes, oldest->size);
     drop_count(plane, peer, DROP_staged_overflow, 1);
+    capture_staged(plane, peer, DROP_staged_overflow, oldest);
     free(oldest);
 }
 

@@ -48,6 +48,8 @@ enum wire_type {
     WIRE_SET_GATE = 18,        /* set_gate_request */
     WIRE_SET_PEER_MTU = 19,    /* set_peer_mtu_request */
     WIRE_CLOSE_GATE = 20,      /* close_gate_request */
+    WIRE_START_CAPTURE = 21,   /* start_capture_request + the ring's memfd */
+    WIRE_STOP_CAPTURE = 22,    /* empty */
 
     WIRE_EVENT_DATAGRAM = 0x4001,       /* datagram_event + bytes */
     WIRE_EVENT_CONTROL = 0x4002,        /* control_event + bytes */
@@ -303,6 +305,13 @@ struct close_gate_request {
     uint32_t zero;
 };
 
+/* Copies of packets go into the ring from now on; a capture that ran ends. The ring has room for a
+ * capture_head and CAPTURE_SLOTS capture_slots, and F_SEAL_SHRINK. */
+struct start_capture_request {
+    uint32_t kinds; /* capture_kind */
+    uint32_t peer;  /* the only one, or CAPTURE_EVERY_PEER */
+};
+
 struct datagram_event {
     uint64_t received_at_ns; /* CLOCK_BOOTTIME */
     uint32_t queue_depth;    /* handshake messages still waiting behind this one */
@@ -447,6 +456,48 @@ struct peer_counters {
     uint32_t drops[COUNTERS_DROPS_MAX];
 };
 
+/* ---- the ring of a capture ---- */
+
+#define CAPTURE_MAGIC      0x70647076u /* "vpdp" */
+#define CAPTURE_LAYOUT     1u
+#define CAPTURE_SLOTS      4096u
+#define CAPTURE_BYTES      1968u /* of a packet that are kept at most */
+#define CAPTURE_EVERY_PEER UINT32_MAX
+#define CAPTURE_WRITING    UINT64_MAX
+#define CAPTURE_ALL        7u
+
+enum capture_kind { CAPTURE_INNER = 1, CAPTURE_OUTER = 2, CAPTURE_DROPS = 4 };
+
+enum capture_way { CAPTURE_IN = 1, CAPTURE_OUT = 2 };
+
+struct capture_head {
+    uint32_t magic;
+    uint32_t layout;
+    uint32_t slots;
+    uint32_t slot_size;
+    uint64_t next; /* number of the packet that comes next, counted from 0 */
+    uint64_t zero[5];
+};
+
+/* The packet with number n lies in slot n modulo slots. */
+struct capture_slot {
+    uint64_t number; /* n + 1; 0: never used; CAPTURE_WRITING: about to be filled */
+    uint64_t at_ns;  /* CLOCK_BOOTTIME */
+    uint32_t peer;   /* CAPTURE_EVERY_PEER: not known */
+    uint32_t size;   /* of the packet */
+    uint16_t kept;   /* bytes of it that are here */
+    uint8_t is_outer;
+    uint8_t way; /* capture_way */
+    uint8_t is_dropped;
+    uint8_t reason; /* drop_reason of a dropped one */
+    uint16_t zero;
+    struct wire_endpoint remote; /* of an outer one */
+    struct wire_endpoint local;
+    uint8_t
+        bytes[CAPTURE_BYTES]; /* an IP packet or Ethernet frame; of an outer one what UDP carried */
+};
+
+_Static_assert(sizeof(struct capture_slot) == 2048, "capture_slot");
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_endpoint) == 24, "wire_endpoint");
 _Static_assert(sizeof(struct wire_network) == 20, "wire_network");
