@@ -17,6 +17,7 @@ from vpnd.control import (
     WAIT_LIMIT_S,
     Metrics,
     Monitor,
+    Pcap,
     Ping,
     Reconnect,
     Reload,
@@ -74,4 +75,5 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(Wait, st.none() | peers, st.floats(0, WAIT_LIMIT_S)),
     st.just(Metrics()),
     st.builds(Monitor, st.none() | peers),
+    st.builds(Pcap, st.none() | peers, st.just(value=True), st.booleans(), st.booleans()),
 )

@@ -10,6 +10,7 @@ from vpnd.control import (
     REQUEST_LIMIT,
     Metrics,
     Monitor,
+    Pcap,
     Ping,
     Reconnect,
     Reload,
@@ -44,6 +45,7 @@ json_values = st.recursive(
         (b'{"do": "wait", "timeout_s": 2.5}\n', Wait(None, 2.5)),
         (b'{"do": "metrics"}\n', Metrics()),
         (b'{"do": "monitor", "peer": "berlin"}\n', Monitor("berlin")),
+        (b'{"do": "pcap", "inner": true, "outer": true, "drops": false}\n', Pcap(outer=True)),
     ],
 )
 def test_each_verb_has_one_line_and_is_read_back_from_it(line: bytes, request_: Request) -> None:
@@ -93,6 +95,7 @@ def test_absent_options_take_their_defaults() -> None:
         (b'{"do": "show", "topic": "weather"}', 'show: topic: "weather" is none of peers, routes, groups'),
         (b'{"do": "show", "topic": []}', "show: topic: an array, expected a string"),
         (b'{"do": "reload", "dry_run": 1}', "reload: dry_run: a number, expected true or false"),
+        (b'{"do": "pcap", "inner": false}', "pcap: none of inner, outer and drops is asked for"),
         (b'{"do": "ping", "peer": "a", "count": 0}', "count: 0 is outside 1 to 100000"),
         (b'{"do": "ping", "peer": "a", "count": 1.5}', "ping: count: a number, expected a whole number"),
         (b'{"do": "ping", "peer": "a", "count": true}', "ping: count: a boolean, expected a whole number"),

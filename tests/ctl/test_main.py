@@ -24,6 +24,7 @@ def test_the_table_holds_the_verbs_of_the_manual() -> None:
         "ping",
         "top",
         "monitor",
+        "pcap",
         "metrics",
         "key",
         "check",

@@ -7,6 +7,7 @@ object per line each way, and the meaning of exit statuses. Opens no socket and 
     encode_request(request) -> line            decode_reply(line) -> JSON, then from_json(Report, JSON)
 """
 
+from vpnd.control.capture import CAPTURE_LAYOUT, CaptureReport, Copy, OuterEndpoint, Ring
 from vpnd.control.codes import (
     EXIT_CODES,
     EXIT_CONFIG,
@@ -67,6 +68,7 @@ from vpnd.control.requests import (
     WAIT_LIMIT_S,
     Metrics,
     Monitor,
+    Pcap,
     Ping,
     Reconnect,
     Reload,
@@ -96,6 +98,7 @@ from vpnd.control.text import to_text
 from vpnd.control.values import from_json, parse_json, to_json
 
 __all__ = [
+    "CAPTURE_LAYOUT",
     "EXIT_CODES",
     "EXIT_CONFIG",
     "EXIT_DONE",
@@ -114,7 +117,9 @@ __all__ = [
     "WAIT_LIMIT_S",
     "Away",
     "Began",
+    "CaptureReport",
     "ConfigReport",
+    "Copy",
     "DropReport",
     "DropsReport",
     "EventState",
@@ -137,6 +142,8 @@ __all__ = [
     "MonitorEvent",
     "OffloadReport",
     "OffloadsReport",
+    "OuterEndpoint",
+    "Pcap",
     "PeerDetail",
     "PeerEvent",
     "PeerReport",
@@ -153,6 +160,7 @@ __all__ = [
     "ReloadChange",
     "ReloadReport",
     "Request",
+    "Ring",
     "RouteReport",
     "RoutesReport",
     "SettingReport",

@@ -112,7 +112,22 @@ class Monitor:
         _check_peer(self.peer)
 
 
-Request = Status | Show | Why | Ping | Reload | Reconnect | Wait | Metrics | Monitor
+@dataclass(frozen=True, slots=True)
+class Pcap:
+    """Asks for copies of packets: a CaptureReport that a descriptor comes with, until the asker hangs up."""
+
+    peer: str | None = None
+    inner: bool = True
+    outer: bool = False
+    drops: bool = False
+
+    def __post_init__(self) -> None:
+        _check_peer(self.peer)
+        if not (self.inner or self.outer or self.drops):
+            raise ControlError("usage", "pcap: none of inner, outer and drops is asked for")
+
+
+Request = Status | Show | Why | Ping | Reload | Reconnect | Wait | Metrics | Monitor | Pcap
 
 _VERBS: Mapping[str, type[Request]] = {
     "status": Status,
@@ -124,6 +139,7 @@ _VERBS: Mapping[str, type[Request]] = {
     "wait": Wait,
     "metrics": Metrics,
     "monitor": Monitor,
+    "pcap": Pcap,
 }
 _VERB_OF = {kind: verb for verb, kind in _VERBS.items()}
 

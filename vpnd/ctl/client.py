@@ -6,6 +6,8 @@ and replies only as vpnd.control gives them.
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +44,32 @@ class Client:
         while True:
             yield self._receive(timeout_s)
 
+    def take_descriptor(self, request: Request, kind: type[T]) -> tuple[T, int]:
+        """Sends a request, the connection's only one, and gives its answer with the descriptor that came
+        with it, which is the caller's to close. Raises ControlError.
+        """
+        self._send(request, ANSWER_TIMEOUT_S)
+        try:
+            first, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
+        except TimeoutError:
+            raise self._silent(ANSWER_TIMEOUT_S) from None
+        except OSError:
+            raise self._gone() from None
+        try:
+            report = self._read(kind, self._receive(ANSWER_TIMEOUT_S, first))
+        except ControlError:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        if not descriptors:
+            raise ControlError("refused", f"{self.instance} answers without the descriptor")
+        return report, descriptors[0]
+
+    def check_silence(self) -> None:
+        """Returns while the daemon says nothing. Raises ControlError: what it says, or that it is gone."""
+        if select.select([self._socket], [], [], 0)[0]:
+            self._receive(ANSWER_TIMEOUT_S)
+
     def read(self, kind: type[T], value: Any) -> T:
         """Gives one of `stream`'s answers its shape. Raises ControlError."""
         return self._read(kind, value)
@@ -65,9 +93,9 @@ class Client:
         except OSError:
             return  # a daemon that turns us away says why, then closes: reading tells
 
-    def _receive(self, timeout_s: float | None) -> Any:
+    def _receive(self, timeout_s: float | None, first: bytes = b"") -> Any:
         try:
-            line = self._reader.readline(REPLY_LIMIT)
+            line = first + self._reader.readline(REPLY_LIMIT)
         except TimeoutError:
             raise self._silent(timeout_s) from None
         except OSError:

@@ -17,7 +17,7 @@ from typing import cast
 
 from vpnd import __version__
 from vpnd.control import EXIT_CONFIG, EXIT_DONE, EXIT_REFUSED, exit_code_of
-from vpnd.ctl import check, key, metrics, monitor, ping, reconnect, reload, show, status, top, wait, why
+from vpnd.ctl import check, key, metrics, monitor, pcap, ping, reconnect, reload, show, status, top, wait, why
 from vpnd.ctl.context import CONFIG_DIR, RUNTIME_DIR, Context, Verb
 from vpnd.ctl.terminal import Terminal
 from vpnd.errors import ConfigError, ControlError, VpndError
@@ -29,6 +29,7 @@ VERBS: tuple[Verb, ...] = (
     ping.VERB,
     top.VERB,
     monitor.VERB,
+    pcap.VERB,
     metrics.VERB,
     key.VERB,
     check.VERB,

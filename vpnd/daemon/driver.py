@@ -259,6 +259,14 @@ class Driver:
             total[name] = total.get(name, 0) + number
         return total
 
+    def number_of(self, key: PublicKey) -> int | None:
+        """Tells the number by which the plane knows the peer; None where it has not got it."""
+        return self._ids.get(key)
+
+    def numbered_names(self) -> dict[int, str]:
+        """Tells the names of all peers that the plane has, by their numbers."""
+        return {number: self._wirings[key].name for number, key in self._keys.items()}
+
     def name_of(self, peer_id: int) -> str | None:
         """Tells the name of the peer that the plane knows by this number."""
         key = self._keys.get(peer_id)

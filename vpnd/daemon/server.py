@@ -17,7 +17,8 @@ import struct
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from vpnd.control import REQUEST_LIMIT, Monitor, Request, decode_request, encode_error, encode_reply
+from vpnd.control import REQUEST_LIMIT, Monitor, Pcap, Request, decode_request, encode_error, encode_reply
+from vpnd.daemon.captures import PassesDescriptor
 from vpnd.daemon.journal import Event, about
 from vpnd.errors import ControlError
 
@@ -92,7 +93,7 @@ class ControlServer:
         """Answers one request; tells whether the caller may ask another."""
         try:
             request = decode_request(line)
-            if isinstance(request, Monitor):
+            if isinstance(request, Monitor | Pcap):
                 await self._follow(request, reader, writer)
                 return False
             async for reply in self._answer(request):
@@ -102,7 +103,7 @@ class ControlServer:
         return True
 
     async def _follow(
-        self, request: Monitor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, request: Monitor | Pcap, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Gives replies that have no end until the caller hangs up, or speaks, which is hung up on.
 
@@ -123,7 +124,11 @@ class ControlServer:
     async def _pour(self, request: Request, writer: asyncio.StreamWriter) -> None:
         async with contextlib.aclosing(self._answer(request)) as replies:
             async for reply in replies:
-                writer.write(encode_reply(reply))
+                if isinstance(reply, PassesDescriptor):
+                    line = _pass(writer, encode_reply(reply.report), reply.descriptor)
+                else:
+                    line = encode_reply(reply)
+                writer.write(line)
                 await writer.drain()
 
 
@@ -137,6 +142,15 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
 async def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
     writer.write(line)
     await asyncio.wait_for(writer.drain(), WRITE_TIMEOUT_S)
+
+
+def _pass(writer: asyncio.StreamWriter, line: bytes, descriptor: int) -> bytes:
+    """Sends the first byte with the descriptor and gives the rest. Raises ControlError, OSError."""
+    if writer.transport.get_write_buffer_size() > 0:
+        raise ControlError("usage", "what brings a descriptor is asked on a connection of its own")
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
+        socket.send_fds(connection, [line[:1]], [descriptor])
+    return line[1:]
 
 
 def _check_caller(connection: socket.socket) -> None:

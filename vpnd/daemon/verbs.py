@@ -15,6 +15,7 @@ from vpnd.control import (
     Metrics,
     MetricsReport,
     Monitor,
+    Pcap,
     Ping,
     PingEcho,
     PingSummary,
@@ -32,6 +33,7 @@ from vpnd.control import (
     to_openmetrics,
 )
 from vpnd.daemon import reload, status, topics, why
+from vpnd.daemon.captures import Captures
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.daemon.watch import Watch
@@ -48,6 +50,7 @@ class Verbs:
         self._instance = instance
         self._reloading = asyncio.Lock()
         self._watch = Watch(instance)
+        self._captures = Captures(instance)
 
     async def answer(self, request: Request) -> AsyncGenerator[object, None]:
         """Gives the replies to one request. Raises ControlError."""
@@ -56,6 +59,8 @@ class Verbs:
                 replies = self._ping(request)
             case Monitor(peer):
                 replies = self._watch.events(self._find(peer) if peer else None)
+            case Pcap(peer):
+                replies = self._captures.run(request, self._find(peer) if peer else None)
             case _:
                 yield await self._one(request)
                 return
