@@ -190,7 +190,6 @@ class PlaneTwin:
         peer.unconfirmed.append(session)
         while len(peer.unconfirmed) > UNCONFIRMED_MAX:
             self._end(peer, peer.unconfirmed[0])
-        self.events.append(Placed(peer.public_key, session.local_index, Slot.UNCONFIRMED))
 
     def retire_session(self, peer: PublicKey, local_index: int) -> None:
         session = self.by_index.get(local_index)

@@ -47,7 +47,7 @@ class SessionWanted:
 
 @dataclass(frozen=True, slots=True)
 class SessionPlaced:
-    """A session was installed or confirmed and now stands in `slot`."""
+    """A session of our handshake was installed, or another's confirmed, and now stands in `slot`."""
 
     peer_id: int
     local_index: int

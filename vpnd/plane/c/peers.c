@@ -197,14 +197,14 @@ enum session_slot peer_install(struct plane *plane, struct peer *peer, struct se
                                uint64_t now_ns) {
     if (session->record->is_initiator) {
         place(plane, peer, session, now_ns);
+        tell(plane, WIRE_EVENT_SESSION_PLACED, session, SESSION_END_NONE);
     } else {
         if (peer->unconfirmed[UNCONFIRMED_MAX - 1] != NULL) {
             peer_end(plane, peer, peer->unconfirmed[0], SESSION_END_REPLACED);
         }
         peer->unconfirmed[peer->unconfirmed[0] == NULL ? 0 : 1] = session;
-        session->record->slot = SLOT_UNCONFIRMED;
+        session->record->slot = SLOT_UNCONFIRMED; /* as every responder's: no news */
     }
-    tell(plane, WIRE_EVENT_SESSION_PLACED, session, SESSION_END_NONE);
     return session->record->slot;
 }
 

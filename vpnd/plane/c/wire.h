@@ -54,7 +54,7 @@ enum wire_type {
     WIRE_EVENT_DATAGRAM = 0x4001,       /* datagram_event + bytes */
     WIRE_EVENT_CONTROL = 0x4002,        /* control_event + bytes */
     WIRE_EVENT_SESSION_WANTED = 0x4003, /* peer_event */
-    WIRE_EVENT_SESSION_PLACED = 0x4004, /* session_event: installed or confirmed, now in `slot` */
+    WIRE_EVENT_SESSION_PLACED = 0x4004, /* session_event: current or previous by now */
     WIRE_EVENT_SESSION_ENDED = 0x4005,  /* session_event: gone by the plane's own limits */
     WIRE_EVENT_PEER_ROAMED = 0x4006,    /* roamed_event */
     WIRE_EVENT_LINK_FAILED = 0x4007,    /* failed_event: the link's descriptor is dead */
