@@ -27,6 +27,7 @@ def test_the_table_holds_the_verbs_of_the_manual() -> None:
         "pcap",
         "metrics",
         "key",
+        "peer",
         "check",
         "reload",
         "reconnect",

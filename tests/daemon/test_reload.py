@@ -269,6 +269,17 @@ def test_a_peer_is_added_and_removed_in_the_right_order(site: Site) -> None:
     assert site.instance.events == 2 * ["RELOADING", "sockets", "goodbyes", "wire", "start", "READY"]
 
 
+def test_a_renamed_peer_is_told_as_such(site: Site) -> None:
+    """[I6] It has key and session on, so nothing is removed and nothing added."""
+    site.write(peers=NEW_PEER)
+    site.instance.reload()
+    site.write(peers=NEW_PEER.replace("lyon", "nice") + "keepalive = 5\n")
+    (change,) = site.instance.reload().changes
+    assert (change.action, change.what) == ("change", "peer lyon")
+    assert change.detail == "name: lyon → nice; keepalive: 0 → 5"
+    assert site.instance.driver.wired == ["berlin", "nice"]
+
+
 def test_what_changed_of_a_peer_is_told(site: Site) -> None:
     """[I6] Old and new value of each key, and that there is another secret, never which."""
     secret = site.key("berlin.psk", PSK_ONE)

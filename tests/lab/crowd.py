@@ -19,7 +19,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, ip_address
 
 from cryptography.exceptions import InvalidTag
@@ -49,6 +49,7 @@ class Caller:
     def __init__(self, number: int, hub: PublicKey, target: Endpoint, source: str) -> None:
         self.hub = hub
         self.is_up = False
+        self.heard: Callable[[bytes], None] = lambda _: None  # told what opened
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         self.socket.bind((source, 0))
@@ -106,14 +107,14 @@ class Caller:
                     self._sessions[action.local_index] = (action, *keys)  # type: ignore[assignment]
                     self._current, self._counter = action.local_index, 0
                 case SendKeepalive() if self._current:  # before, it is for a session given up
-                    self._seal()
+                    self.seal(b"")
 
-    def _seal(self) -> None:
+    def seal(self, content: bytes) -> None:
         session, sealing, _ = self._sessions[self._current]
         header = _HEADER.pack(DATA, session.remote_index, self._counter)
         nonce = session.send_key.expose()[32:] + header[8:]
         self._counter += 1
-        self.socket.sendto(header + sealing.encrypt(nonce, b"", header), self._target.to_sockaddr())
+        self.socket.sendto(header + sealing.encrypt(nonce, content, header), self._target.to_sockaddr())
 
     def _open(self, datagram: bytes) -> None:
         _, index, _ = _HEADER.unpack_from(datagram)
@@ -122,11 +123,12 @@ class Caller:
         session, _, opening = self._sessions[index]
         nonce = session.receive_key.expose()[32:] + datagram[8:16]
         try:
-            opening.decrypt(nonce, datagram[16:], datagram[:16])
+            content = opening.decrypt(nonce, datagram[16:], datagram[:16])
         except InvalidTag:
             return
         self.is_up = True
         self._received_at = now()
+        self.heard(content)
 
 
 def now() -> float:

@@ -93,3 +93,11 @@ def test_instances_are_those_that_run_and_those_that_are_configured(
 def test_files_are_offered_to_check(tmp_path: Path) -> None:
     (tmp_path / "site.toml").touch()
     assert complete("check", f"{tmp_path}/si") == [f"{tmp_path}/site.toml"]
+
+
+def test_what_is_done_to_a_peer_is_offered_then_whom_to_do_it_to(running: tuple[str, str]) -> None:
+    peers = [peer.name for peer in status().instances[0].peers]
+    assert complete(*running, "peer", "") == ["add", "remove", "block", "unblock"]
+    assert complete(*running, "peer", "block", "") == peers
+    assert complete(*running, "peer", "block", peers[0], "") == []
+    assert complete(*running, "peer", "add", "x", "--public-key", "k", "--ne") == ["--network"]

@@ -97,28 +97,31 @@ def test_an_endpoint_taken_back_ends_the_tries() -> None:
     assert left.device.snapshot(right.key).stage == "handshaking"
 
 
-def test_a_disabled_peer_hears_goodbye_and_an_enabled_one_is_called(connected: Pair) -> None:
-    """[A13, I4] Off and on again by the operator."""
+def test_a_disabled_peer_is_told_nothing_and_an_enabled_one_is_called(connected: Pair) -> None:
+    """[A13, I4] Off and on again by the operator: the sessions end at once, the peer has to find out."""
     network, left, right = connected
-    change(left, enabled=False)
+    index = left.device.snapshot(right.key).current_index
+    assert index is not None
+    assert change(left, enabled=False) == [PeerChanged(right.key), RetireSession(right.key, index)]
     network.run(0.1)
     assert left.device.snapshot(right.key).stage == "disabled"
-    assert right.current(left) is None
+    assert right.current(left) is not None
     change(left, enabled=True)
     network.run(0.1)
     assert share_session(left, right)
 
 
 def test_changes_of_a_disabled_peer_stay_silent() -> None:
-    """[A13] No goodbye without a session, no handshake for other keys."""
+    """[A13] No handshake for other keys, or because the operator asks for an echo."""
     _, left, right = joined()
     change(left, enabled=False)
     actions = change(left, preshared_key=Secret.copy_of(b"p" * 32), endpoint=ELSEWHERE)
     assert actions == [PeerChanged(right.key)]
+    assert left.device.ping(right.key, 1.0, 1) == []
 
 
-def test_a_peer_enabled_during_its_farewell_keeps_no_old_session(connected: Pair) -> None:
-    """[I4] Two reloads within 20 ms: the peer ends the session it was told about, and a new one comes."""
+def test_a_peer_enabled_again_at_once_has_a_new_session(connected: Pair) -> None:
+    """[I4] Two reloads within 20 ms: the peer knows nothing of the end, and takes the new session."""
     network, left, right = connected
     change(left, enabled=False)
     change(left, enabled=True)

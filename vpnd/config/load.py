@@ -1,7 +1,7 @@
 """Reads the files of an instance and answers with a Config, or with all mistakes of all files.
 
-Owns which files there are: the main one, and one per peer in the folder beside it. Opens
-nothing else; key files are read later, by those who may.
+Owns which files there are: the main one, and in the folder beside it one per peer, and one per
+peer that is blocked. Opens nothing else; key files are read later, by those who may.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from vpnd.config.groups import check_groups, read_groups
@@ -17,6 +18,7 @@ from vpnd.config.hub import read_dns, read_pool, read_push
 from vpnd.config.lines import KeyPath, Lines
 from vpnd.config.names import SECTION_KEYS
 from vpnd.config.parse import parse_peer_name
+from vpnd.config.peerfiles import BLOCKED_SUFFIX, PEER_SUFFIX, peer_folder
 from vpnd.config.peers import ReadPeer, read_peer, read_peers
 from vpnd.config.reader import Reading, Table, show_path
 from vpnd.config.sections import read_interface, read_local, read_routing, with_full_tunnel
@@ -47,7 +49,7 @@ def load(instance: str, file: Path) -> Config:
     groups = read_groups(root.table("groups"), interface.type)
     peer_table = root.table("peer")
     read = list(read_peers(peer_table))
-    peer_files = _peer_files(reading, file)
+    peer_files, blocked = _read_folder(reading, file)
     for peer_file in peer_files:
         read.extend(_read_peer_file(reading, peer_file))
     peers = unique_peers(read)
@@ -65,7 +67,10 @@ def load(instance: str, file: Path) -> Config:
         files=(file, *peer_files),
         interface=interface,
         local=local,
-        peers=tuple(peer.config for peer in peers),
+        peers=tuple(
+            replace(peer.config, enabled=False) if peer.config.name in blocked else peer.config
+            for peer in peers
+        ),
         routing=routing,
         groups=groups.configs,
         pool=pool,
@@ -75,16 +80,18 @@ def load(instance: str, file: Path) -> Config:
     )
 
 
-def _peer_files(reading: Reading, file: Path) -> tuple[Path, ...]:
-    folder = file.with_name(file.name.removesuffix(".toml") + ".d")
+def _read_folder(reading: Reading, file: Path) -> tuple[tuple[Path, ...], set[str]]:
+    """Gives the peers' own files, and the names of the peers that are blocked."""
+    folder = peer_folder(file)
     try:
-        files = sorted(folder.iterdir())
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
-        return ()
+        return (), set()
     except (OSError, ValueError) as error:
         _refuse_file(reading, folder, error)
-        return ()
-    return tuple(path for path in files if path.name.endswith(".toml") and not path.name.startswith("."))
+        return (), set()
+    files = tuple(folder / name for name in names if name.endswith(PEER_SUFFIX))
+    return files, {name.removesuffix(BLOCKED_SUFFIX) for name in names if name.endswith(BLOCKED_SUFFIX)}
 
 
 def _read_peer_file(reading: Reading, file: Path) -> Iterator[ReadPeer]:

@@ -17,7 +17,22 @@ from typing import cast
 
 from vpnd import __version__
 from vpnd.control import EXIT_CONFIG, EXIT_DONE, EXIT_REFUSED, exit_code_of
-from vpnd.ctl import check, key, metrics, monitor, pcap, ping, reconnect, reload, show, status, top, wait, why
+from vpnd.ctl import (
+    check,
+    key,
+    metrics,
+    monitor,
+    pcap,
+    peer,
+    ping,
+    reconnect,
+    reload,
+    show,
+    status,
+    top,
+    wait,
+    why,
+)
 from vpnd.ctl.context import CONFIG_DIR, RUNTIME_DIR, Context, Verb
 from vpnd.ctl.terminal import Terminal
 from vpnd.errors import ConfigError, ControlError, VpndError
@@ -32,6 +47,7 @@ VERBS: tuple[Verb, ...] = (
     pcap.VERB,
     metrics.VERB,
     key.VERB,
+    peer.VERB,
     check.VERB,
     reload.VERB,
     reconnect.VERB,

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 
 from vpnd.control import EXIT_DONE, Reload, ReloadReport
 from vpnd.ctl.context import Context, Verb
+from vpnd.ctl.terminal import Terminal
 
 _TIMEOUT_S = 120.0  # a thousand routes through netlink and a rollback of them
 _SIGNS = {"add": "+", "remove": "-", "change": "~"}
@@ -21,14 +22,19 @@ def run(context: Context, arguments: Namespace) -> int:
     if context.as_json:
         context.terminal.print_json(report)
         return EXIT_DONE
+    print_changes(context.terminal, report)
+    return EXIT_DONE
+
+
+def print_changes(terminal: Terminal, report: ReloadReport) -> None:
+    """Prints one line per difference."""
     for change in report.changes:
         detail = f": {change.detail}" if change.detail else ""
-        context.terminal.print(f"{_SIGNS[change.action]} {change.what}{detail}")
+        terminal.print(f"{_SIGNS[change.action]} {change.what}{detail}")
     if not report.changes:
-        context.terminal.print("nothing to change")
+        terminal.print("nothing to change")
     elif report.dry_run:
-        context.terminal.print("dry run: nothing was changed")
-    return EXIT_DONE
+        terminal.print("dry run: nothing was changed")
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from vpnd.config import Config, GroupConfig, Secrets, describe, load, read_secrets
+from vpnd.config import Config, GroupConfig, PeerConfig, Secrets, describe, load, read_secrets
 from vpnd.control import ReloadChange, ReloadReport
 from vpnd.daemon import planes, wanted
 from vpnd.daemon.instance import Instance
@@ -144,17 +144,25 @@ def _changes(
     before = {peer.name: peer for peer in instance.config.peers}
     after = {peer.name: peer for peer in config.peers}
     yield from _group_changes(instance.config.groups, config.groups)
-    for name in before.keys() - after.keys():
+    same = {name: name for name in before.keys() & after.keys()} | _renamed(before, after)
+    for name in sorted(before.keys() - same.keys()):
         yield ReloadChange("remove", f"peer {name}")
-    for name in after.keys() - before.keys():
+    for name in sorted(after.keys() - set(same.values())):
         given = settled.given.get(after[name].public_key, ())
         yield ReloadChange("add", f"peer {name}", ", ".join(f"gets {address.ip}" for address in given))
-    for name in sorted(before.keys() & after.keys()):
-        detail = _field_differences(before[name], after[name])
-        if instance.secrets.preshared_keys.get(name) != secrets.preshared_keys.get(name):
+    for name, new_name in sorted(same.items()):
+        detail = _field_differences(before[name], after[new_name])
+        if instance.secrets.preshared_keys.get(name) != secrets.preshared_keys.get(new_name):
             detail.append("preshared_key: another key")
         if detail:
             yield ReloadChange("change", f"peer {name}", "; ".join(detail))
+
+
+def _renamed(before: Mapping[str, PeerConfig], after: Mapping[str, PeerConfig]) -> dict[str, str]:
+    """Finds peers whose name alone is gone: they keep key and session. Gives the new name of each."""
+    new_names = {after[name].public_key: name for name in after.keys() - before.keys()}
+    gone = ((name, before[name].public_key) for name in before.keys() - after.keys())
+    return {name: new_names[key] for name, key in gone if key in new_names}
 
 
 def _group_changes(old: Sequence[GroupConfig], new: Sequence[GroupConfig]) -> Iterator[ReloadChange]:

@@ -97,7 +97,7 @@ class Verbs:
 
     def _reconnect(self, peer: PeerConfig) -> ReconnectReport:
         if not peer.enabled:
-            raise ControlError("refused", f"{peer.name} is disabled; set enabled = true and reload")
+            raise ControlError("refused", f"{peer.name} is disabled; vpnctl peer unblock {peer.name}")
         driver = self._instance.driver
         endpoint = driver.device.snapshot(peer.public_key).endpoint
         if endpoint is None:

@@ -52,7 +52,7 @@ class _Case:
 async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
     """Runs the checks for one peer and gives all of them; the first that failed is the cause."""
     if not peer.enabled:
-        step = WhyStep("config", False, f"{peer.name} is disabled", "set enabled = true and reload")
+        step = WhyStep("config", False, f"{peer.name} is disabled", f"vpnctl peer unblock {peer.name}")
         return WhyReport(peer.name, (step,))
     key = peer.public_key
     case = _Case(

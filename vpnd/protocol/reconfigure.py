@@ -7,10 +7,9 @@ session, its counters, the endpoint the peer roamed to.
 from __future__ import annotations
 
 from vpnd.protocol.actions import Action, PeerChanged, SetEndpoint
-from vpnd.protocol.constants import GoodbyeReason
 from vpnd.protocol.dialogue import offer_push
 from vpnd.protocol.initiator import begin
-from vpnd.protocol.lifecycle import calm, say_goodbye
+from vpnd.protocol.lifecycle import calm, retire_all
 from vpnd.protocol.local import Local
 from vpnd.protocol.peer import GaveUp, Idle, Peer, PeerOptions, Trying
 
@@ -25,9 +24,11 @@ def change_options(local: Local, peer: Peer, options: PeerOptions, now: float) -
         peer.remote_has_next_psk = False
     actions: list[Action] = [PeerChanged(peer.key)]
     if not options.enabled:
-        return [*actions, *say_goodbye(local, peer, GoodbyeReason.REMOVED, now)]
+        # Who is shut out is told nothing, not even that.
+        calm(local, peer)
+        return [*actions, *retire_all(local, peer)]
     if not before.enabled:
-        peer.effort, peer.farewell = Idle(), None
+        peer.effort = Idle()
     has_moved = _follow_endpoint(local, peer, before)
     if has_moved and peer.endpoint is not None:
         actions.append(SetEndpoint(peer.key, peer.endpoint))
