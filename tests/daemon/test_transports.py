@@ -64,8 +64,11 @@ def test_buffers_are_large_where_we_may(kept: list[socket.socket]) -> None:
     """The kernel doubles what is asked for."""
     kept += open_sockets([ANY4], 0)
     if os.geteuid() == 0:
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            assert kept[0].getsockopt(socket.SOL_SOCKET, option) == 2 * transports.BUFFER_BYTES
+        for option, size in (
+            (socket.SO_RCVBUF, transports.RECEIVE_BUFFER_BYTES),
+            (socket.SO_SNDBUF, transports.SEND_BUFFER_BYTES),
+        ):
+            assert kept[0].getsockopt(socket.SOL_SOCKET, option) == 2 * size
 
 
 def test_without_the_right_to_force_it_buffers_are_what_the_kernel_grants(
