@@ -51,9 +51,8 @@ def test_a_start_is_quick(pair: Pair) -> None:
         whole.append(ready - reached(machine, LINK, "InactiveExit"))
         daemon.append(ready - reached(machine, DAEMON, "InactiveExit"))
     machine.run("vpnctl -i site wait --timeout 10")
-    print(
-        f"start to READY, median of {STARTS}: vpnd@ {median(daemon):.0f} ms, all units {median(whole):.0f} ms"
-    )
+    for what, times in (("all units", whole), ("vpnd@ alone", daemon)):
+        print(f"start to READY, {what}: median {median(times):.0f} ms of {STARTS}, best {min(times):.0f} ms")
     assert median(whole) <= START_MS
 
 
