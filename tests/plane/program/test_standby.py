@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tests.plane.service_manager import ServiceManager, install
 from tests.plane.tunnel import Tunnel
 
 PATIENCE_S = 20
+TOLD_PUT = 1  # of keep.c
 RENEWED = 75  # EX_TEMPFAIL, on which its unit starts the next one
 
 
@@ -145,6 +148,24 @@ def test_one_that_the_plane_does_not_know_goes_away_and_moves_nothing(tunnel: Tu
         assert first.wait(PATIENCE_S) == RENEWED
         tunnel.check(1)
         assert second.poll() is None
+
+
+def test_one_that_was_not_told_all_touches_nothing(tunnel: Tunnel) -> None:
+    """The plane ended while it told: what would be missing is not missing for the next one."""
+    tunnel.kill()
+    service = tunnel.service
+    command = [str(plane_program()), "--standby", str(service.standby_path)]
+    with service.log.open("ab") as log:
+        standby = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+    connection, _ = service.standby_listener.accept()
+    with connection:
+        _, relief, _, _ = socket.recv_fds(connection, 1, 1)
+        for name in ("store", "sessions", "counters"):
+            socket.send_fds(connection, [struct.pack("I40s", TOLD_PUT, name.encode())], [tunnel.memory(name)])
+    assert standby.wait(PATIENCE_S) == RENEWED
+    os.close(*relief)
+    service.start()
+    tunnel.check(1)
 
 
 def test_who_says_something_else_is_hung_up_on(tunnel: Tunnel) -> None:

@@ -12,7 +12,7 @@
 
 #define KEPT_MAX 256 /* FileDescriptorStoreMax of the unit */
 
-enum told { TOLD_PUT = 1, TOLD_DROP, TOLD_FORGET };
+enum told { TOLD_PUT = 1, TOLD_DROP, TOLD_ALL, TOLD_FORGET };
 
 struct message {
     uint32_t told;
@@ -29,6 +29,7 @@ static struct {
     unsigned count;
     int standby; /* connection + 1; 0: none */
     bool is_standby;
+    bool is_whole; /* of the standby: nothing that the working process has is missing */
 } keep;
 
 /* ---- the list ---- */
@@ -79,6 +80,7 @@ bool keep_share(int connection) {
     for (unsigned i = 0; is_told && connection >= 0 && i < keep.count; i++) {
         is_told = tell(TOLD_PUT, keep.list[i].name, keep.list[i].fd);
     }
+    is_told = is_told && (connection < 0 || tell(TOLD_ALL, "", -1));
     keep.standby = is_told ? keep.standby : 0;
     return is_told;
 }
@@ -104,7 +106,7 @@ enum keep_news keep_learn(int connection) {
         return KEEP_NEWS;
     }
     if (size != (ssize_t)sizeof(message)) {
-        return KEEP_ENDED;
+        return keep.is_whole ? KEEP_ENDED : KEEP_BROKEN_OFF;
     }
     int fd = passed_alone(&passed);
     message.name[sizeof(message.name) - 1] = '\0';
@@ -117,6 +119,9 @@ enum keep_news keep_learn(int connection) {
     case TOLD_DROP:
         forget_name(message.name);
         return KEEP_NEWS;
+    case TOLD_ALL:
+        keep.is_whole = true;
+        return KEEP_WHOLE;
     default:
         return KEEP_FORGOTTEN;
     }

@@ -38,9 +38,11 @@ void keep_forget(void);
 /* ---- the standby ---- */
 
 enum keep_news {
-    KEEP_NEWS,     /* it was told something */
-    KEEP_ENDED,    /* the working process has ended */
-    KEEP_FORGOTTEN /* nothing is to be kept any more */
+    KEEP_NEWS,       /* it was told something */
+    KEEP_WHOLE,      /* all that the working process has is here */
+    KEEP_ENDED,      /* that process has ended, after it had told all */
+    KEEP_BROKEN_OFF, /* it has ended before: systemd has what is missing here */
+    KEEP_FORGOTTEN   /* nothing is to be kept any more */
 };
 
 /* Takes the next thing that the working process tells; waits for it. */

@@ -89,7 +89,6 @@ enum standby_duty standby_wait(struct standby *standby, int signal_fd, uint64_t 
                                {.fd = standby->relief_fd, .events = POLLIN},
                                {.fd = standby->connection, .events = POLLIN}};
     int timeout_ms = watchdog_ns == 0 ? WAIT_FOREVER : (int)(watchdog_ns / 3 / NS_PER_MS);
-    bool is_known = false;
     for (;;) {
         if (poll(watched, 3, timeout_ms) < 0 && errno != EINTR) {
             return STANDBY_RENEWS;
@@ -101,13 +100,21 @@ enum standby_duty standby_wait(struct standby *standby, int signal_fd, uint64_t 
         if (watched[1].revents != 0) {
             return STANDBY_RENEWS;
         }
-        enum keep_news news = watched[2].revents != 0 ? keep_learn(standby->connection) : KEEP_NEWS;
-        if (news != KEEP_NEWS) {
-            return news == KEEP_ENDED ? STANDBY_WORKS : STANDBY_ENDS;
+        if (watched[2].revents == 0) {
+            continue;
         }
-        if (watched[2].revents != 0 && !is_known) {
-            is_known = true;
+        switch (keep_learn(standby->connection)) {
+        case KEEP_NEWS:
+            break;
+        case KEEP_WHOLE:
             service_status("stands by");
+            break;
+        case KEEP_ENDED:
+            return STANDBY_WORKS;
+        case KEEP_BROKEN_OFF:
+            return STANDBY_RENEWS;
+        case KEEP_FORGOTTEN:
+            return STANDBY_ENDS;
         }
     }
 }
