@@ -70,8 +70,9 @@ def test_the_tests_that_debian_runs_of_a_package_pass(bare_pair: Pair, package: 
     """debian/tests by autopkgtest, which installs the package itself; the other machine has no part in it."""
     machine = bare_pair.a.machine
     shutil.copytree(ROOT / "debian", machine.root / "root/source/debian")
-    # "//": a tree that is built already.
-    runner = f"cd /root && autopkgtest {machine.bring(package)} source// -- null 2>&1"
+    # "//": a tree that is built already. A booted container has all that the tests need of a machine.
+    options = "--ignore-restrictions=isolation-machine"
+    runner = f"cd /root && autopkgtest {options} {machine.bring(package)} source// -- null 2>&1"
     done = machine.run(runner, check=False, timeout_s=240)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "units                PASS" in done.stdout
