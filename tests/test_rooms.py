@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "control": HALL,
     "plane": HALL,
     "host": HALL,
-    "ctl": HALL | {"control", "config"},
+    "enrol": HALL | {"protocol"},
+    "ctl": HALL | {"control", "config", "enrol"},
     "daemon": HALL | {"protocol", "config", "control", "plane", "host"},
 }
 

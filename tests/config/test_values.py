@@ -279,6 +279,7 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("peer.berlin.accept", "[]"),
         ("peer.berlin.enabled", "true"),
         ("peer.berlin.groups", "[]"),
+        ("peer.berlin.invited_until", "(none)"),
         ("routing.table", '"main"'),
         ("routing.metric", "50"),
         ("routing.full_tunnel", "false"),

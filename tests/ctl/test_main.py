@@ -28,6 +28,7 @@ def test_the_table_holds_the_verbs_of_the_manual() -> None:
         "metrics",
         "key",
         "peer",
+        "join",
         "check",
         "reload",
         "reconnect",

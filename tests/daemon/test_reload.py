@@ -143,6 +143,9 @@ class FakeInstance:
     def plan(self, config: Config, secrets: Secrets) -> HostPlan:
         return wanted.host_plan(config, secrets.identity.public, self.usable_cpus)
 
+    def in_force(self, config: Config) -> Config:
+        return config
+
     async def fit_padding(self) -> None:
         pass
 

@@ -9,10 +9,21 @@ import pytest
 
 from tests.fakes.host import OPTIONS, Host, Network, connect, joined, peer_of
 from vpnd.errors import MalformedMessage
-from vpnd.protocol.actions import ParametersReceived, Pong, SendControl
-from vpnd.protocol.constants import PINGS_OUT_MAX, TIMERS, Control, Feature, NoticeReason
+from vpnd.keys import PublicKey
+from vpnd.protocol.actions import EnrolAnswered, EnrolWanted, ParametersReceived, Pong, SendControl
+from vpnd.protocol.constants import (
+    ANSWERS_PER_S,
+    PINGS_OUT_MAX,
+    TIMERS,
+    Control,
+    EnrolAnswer,
+    Feature,
+    NoticeReason,
+)
 from vpnd.protocol.control_messages import (
     Echo,
+    Enrol,
+    EnrolAck,
     Goodbye,
     Notice,
     Params,
@@ -20,6 +31,7 @@ from vpnd.protocol.control_messages import (
     ProbeAck,
     Unhandled,
     decode_control_untrusted,
+    encode_enrol_ack,
     encode_goodbye,
     encode_notice,
     encode_params,
@@ -46,6 +58,8 @@ LARGE = encode_push([], [ip_network((10 << 24 | number << 8, 24)) for number in 
         (encode_params_ack(7), ParamsAck(7)),
         (b"\x28" + bytes([1]) + bytes(7), Echo(1)),
         (encode_notice(NoticeReason(1), 3), Notice(NoticeReason(1), 3)),
+        (b"\x2a" + bytes(range(32)), Enrol(PublicKey(bytes(range(32))))),
+        (encode_enrol_ack(EnrolAnswer.NOT_NOW), EnrolAck(EnrolAnswer.NOT_NOW)),
         (encode_ping(1), Unhandled()),
         (encode_probe(1, 1000), Unhandled()),
         (b"\x23" + bytes(8), Unhandled()),
@@ -71,6 +85,9 @@ def test_control_messages_are_read_as_written_padded_or_not(payload: bytes, mess
         b"\x28" + bytes(7),
         encode_notice(NoticeReason(1), 3)[:-1],
         b"\x29\xff" + bytes(8),
+        b"\x2a" + bytes(31),
+        b"\x2b",
+        b"\x2b\x03",
     ],
 )
 def test_control_messages_that_are_too_short_or_unknown_are_malformed(payload: bytes) -> None:
@@ -383,6 +400,32 @@ def test_a_notice_tells_the_sender_why_its_packets_are_dropped() -> None:
     (notice,) = left.device.snapshot(right.key).notices
     assert (notice.reason, notice.count) == (NoticeReason(1), 0xFFFFFFFF)
     assert notice.at == pytest.approx(network.clock.now - 1.0, abs=0.1)
+
+
+def test_a_peer_that_enrols_is_told_what_became_of_its_key() -> None:
+    """Nothing is decided here, and nothing told without a session."""
+    network, left, right = joined()
+    own = PublicKey(bytes(range(32)))
+    assert left.device.enrol(right.key, own) == []
+    assert right.device.answer_enrolment(own, EnrolAnswer.DONE) == []
+    connect(network, left, right)
+    left.perform(left.device.enrol(right.key, own))
+    network.run(0.1)
+    assert EnrolWanted(left.key, own) in right.actions
+    right.perform(right.device.answer_enrolment(left.key, EnrolAnswer.REFUSED))
+    network.run(0.1)
+    assert EnrolAnswered(right.key, EnrolAnswer.REFUSED) in left.actions
+
+
+def test_a_peer_that_enrols_too_often_is_not_heard() -> None:
+    """[H13]"""
+    network, left, right = joined()
+    connect(network, left, right)
+    for _ in range(3 * ANSWERS_PER_S):
+        left.perform(left.device.enrol(right.key, left.key))
+    network.run(0.1)
+    heard = [action for action in right.actions if isinstance(action, EnrolWanted)]
+    assert 0 < len(heard) <= ANSWERS_PER_S + 1
 
 
 def test_the_probes_of_a_silent_peer_are_pings_at_three_four_and_five_seconds() -> None:

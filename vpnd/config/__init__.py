@@ -5,7 +5,7 @@ point to. Knows nothing of the running machine: whether a link exists, a name re
 port is free is asked elsewhere.
 """
 
-from vpnd.config.describe import describe
+from vpnd.config.describe import describe, show_moment
 from vpnd.config.keyfiles import Secrets, read_secrets
 from vpnd.config.load import load
 from vpnd.config.pool import fixed_address, fixed_addresses, is_assigned, is_inside, kept_out
@@ -54,4 +54,5 @@ __all__ = [
     "kept_out",
     "load",
     "read_secrets",
+    "show_moment",
 ]

@@ -6,6 +6,7 @@ Owns the wording only. Secrets are shown as the paths of their files.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from vpnd.config.peers import PUSHABLE
 from vpnd.config.reader import show_text
@@ -82,6 +83,7 @@ def _peer(peer: PeerConfig) -> list[tuple[str, str]]:
         ("accept", _array(word for word in PUSHABLE if word in peer.accept)),
         ("enabled", _boolean(peer.enabled)),
         ("groups", _array(peer.groups)),
+        ("invited_until", "(none)" if peer.invited_until is None else show_moment(peer.invited_until)),
     ]
 
 
@@ -120,6 +122,11 @@ def _push(push: PushConfig) -> list[tuple[str, str]]:
         *((f"dns.{key}", value) for key, value in _dns(push.dns)),
         ("mtu", "(that of our link)" if push.mtu is None else str(push.mtu)),
     ]
+
+
+def show_moment(moment: float) -> str:
+    """A time, given in seconds since 1970, as TOML writes it."""
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _key(name: str) -> str:

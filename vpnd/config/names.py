@@ -32,6 +32,7 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
         "accept",
         "enabled",
         "groups",
+        "invited_until",
     ),
     "routing": (
         "table",

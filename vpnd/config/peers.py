@@ -71,6 +71,7 @@ def read_peer(table: Table, name: str) -> ReadPeer:
         enabled=table.boolean("enabled", True),
         previous_public_key=table.parsed("previous_public_key", parse_public_key, None).value,
         groups=tuple(group.value for group in groups),
+        invited_until=table.moment("invited_until"),
     )
     return ReadPeer(config, table, networks, groups)
 

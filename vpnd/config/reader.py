@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar, overload
 
 from vpnd.config.lines import KeyPath, Lines
@@ -162,6 +163,15 @@ class Table:
         else:
             return value
         return default
+
+    def moment(self, key: str) -> float | None:
+        """A date and time with its offset, in seconds since 1970; None where absent."""
+        value = self._content.get(key)
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.timestamp()
+        if value is not None:
+            self.wrong(key, "needs a date and time with offset, such as 2030-01-31T12:00:00Z, without quotes")
+        return None
 
     def raw(self, key: str) -> object:
         """The value as TOML has it; None where absent."""

@@ -74,7 +74,8 @@ class PeerConfig:
     """One remote party. `endpoint` is None where we wait for its call; `keepalive` is in seconds, 0 = off.
 
     It may still come with `previous_public_key`, for as long as [local] tells. `groups` are those it names
-    itself; others may name it.
+    itself; others may name it. One with `invited_until`, in seconds since 1970, is yet to join: `public_key`
+    is the one-time key of its token.
     """
 
     name: str
@@ -88,6 +89,11 @@ class PeerConfig:
     enabled: bool
     previous_public_key: PublicKey | None
     groups: tuple[str, ...] = ()
+    invited_until: float | None = None
+
+    @property
+    def is_invited(self) -> bool:
+        return self.invited_until is not None
 
 
 @dataclass(frozen=True, slots=True)

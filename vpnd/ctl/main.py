@@ -19,6 +19,7 @@ from vpnd import __version__
 from vpnd.control import EXIT_CONFIG, EXIT_DONE, EXIT_REFUSED, exit_code_of
 from vpnd.ctl import (
     check,
+    join,
     key,
     metrics,
     monitor,
@@ -48,6 +49,7 @@ VERBS: tuple[Verb, ...] = (
     metrics.VERB,
     key.VERB,
     peer.VERB,
+    join.VERB,
     check.VERB,
     reload.VERB,
     reconnect.VERB,

@@ -1,4 +1,4 @@
-"""`vpnctl peer add|remove|block|unblock NAME`: the running daemon and a peer's own file, together.
+"""`vpnctl peer add|remove|block|unblock|invite NAME`: the running daemon and a peer's own file, together.
 
 Owns which file is meant, and what is said of peers that stand in the main file: that one is the
 operator's, and never rewritten.
@@ -14,6 +14,7 @@ from typing import TypeVar
 from vpnd.config.parse import parse_network, parse_peer_endpoint, parse_peer_name, parse_public_key
 from vpnd.config.peerfiles import block_file, line_of_peer, peer_file, set_enabled, write_keys
 from vpnd.control import EXIT_DONE, ReloadReport
+from vpnd.ctl import invite
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.peerfile import change_file, locked
 from vpnd.ctl.reload import print_changes
@@ -26,6 +27,8 @@ def run(context: Context, arguments: Namespace) -> int:
     """Returns when the daemon follows the changed file; else both are as before."""
     name: str = arguments.name
     _read("NAME", parse_peer_name, name)
+    if arguments.do == "invite":
+        return invite.run(context, arguments)
     with context.open_one() as client:
         main = context.config_file(client.instance)
         with locked(context.config_dir):
@@ -136,7 +139,7 @@ _CHANGES: dict[str, Callable[[Path, str, Namespace], tuple[Path, str | None]]] =
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="do", required=True, metavar="|".join(_CHANGES))
+    verbs = parser.add_subparsers(dest="do", required=True, metavar="|".join([*_CHANGES, "invite"]))
     adding = verbs.add_parser("add", help="write its file and let it in")
     adding.add_argument("name", metavar="NAME")
     adding.add_argument("--public-key", required=True, metavar="KEY")
@@ -152,6 +155,10 @@ def _add_arguments(parser: ArgumentParser) -> None:
         ("unblock", "let it in again"),
     ):
         verbs.add_parser(name, help=text, description=text).add_argument("name", metavar="NAME")
+    text = "print a one-time token by which it joins"
+    invite.add_arguments(verbs.add_parser("invite", help=text, description=text))
 
 
-VERB = Verb("peer", "change one peer, here and in its file: add, remove, block, unblock", _add_arguments, run)
+VERB = Verb(
+    "peer", "change one peer, here and in its file: add, remove, block, unblock, invite", _add_arguments, run
+)

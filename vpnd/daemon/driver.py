@@ -46,6 +46,7 @@ SLEPT_S = 1.0  # a suspension shorter than this is none
 UNASKED_PING = 0  # the number of echoes that no operator asked for
 PREPARED_AT_ONCE = 64  # peers: two or three milliseconds, in which nothing else is done
 PREPARE_EVERY_S = 0.02
+STRANGER_SAID_S = 60.0  # who called with an unknown key is told of once in so long
 EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for the operator
 
 Pongs = Callable[[PublicKey, int, float], None]
@@ -74,6 +75,7 @@ class Driver:
         changed: Callable[[PublicKey], None],
         pong: Pongs,
         told: Tellings,
+        enrol: Callable[[PublicKey, PublicKey], None],
     ) -> None:
         self.device = device
         self.plane: PlaneClient | None = None
@@ -83,6 +85,7 @@ class Driver:
         self._changed = changed
         self._pong = pong
         self._told = told
+        self._enrol = enrol
         self._ids: dict[PublicKey, int] = {}
         self._keys: dict[int, PublicKey] = {}
         self._wirings: dict[PublicKey, PeerWiring] = {}
@@ -91,6 +94,7 @@ class Driver:
         self._dropping: set[PublicKey] = set()
         self._unproven: set[PublicKey] = set()
         self._notices = NoticeWriter()
+        self._stranger_chatter = Chatter("strangers")
         self._chatter = Chatter("peers that are somewhere else now")
         self._gatekeeper: Gatekeeper | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -353,6 +357,10 @@ class Driver:
                 self._changed(peer)
             case actions.Pong(peer, opaque, rtt_s):
                 self._pong(peer, opaque, rtt_s)
+            case actions.EnrolWanted(peer, public_key):
+                self._enrol(peer, public_key)
+            case actions.EnrolAnswered():
+                pass  # only vpnctl asks to be enrolled
             case actions.ParametersReceived(peer, parameters):
                 self._told(peer, parameters)
             case _:
@@ -424,7 +432,7 @@ class Driver:
             case events.DatagramEvent(endpoint, data, queue_depth):
                 wanted = self.device.receive(data, endpoint, now, queue_depth=queue_depth)
                 if self.device.last_refusal is not None:
-                    self.strangers.note(endpoint, self.device.last_refusal, now)
+                    self._turned_away(endpoint, self.device.last_refusal, now)
                 self.perform(wanted)
             case events.ControlEvent(peer_id, local_index, endpoint, data, received_at):
                 self._with_peer(
@@ -451,6 +459,14 @@ class Driver:
                 self._plane_gone()
             case _:
                 assert_never(event)
+
+    def _turned_away(self, source: Endpoint, reason: str, now: float) -> None:
+        before = self.strangers.latest(now - STRANGER_SAID_S, source)
+        is_news = before is None or before.reason != reason
+        if reason == "hs_unknown_peer" and is_news and self._stranger_chatter.may_say(now):
+            what = "handshake from %s: no enabled peer has its key; a token may be used, expired or forged"
+            _log.info(what, source, extra=about(Event.STRANGER))
+        self.strangers.note(source, reason, now)
 
     def _with_peer(self, peer_id: int, decide: Callable[[PublicKey], Sequence[Action]]) -> None:
         # An event may name a peer that was removed while it was on its way.

@@ -21,7 +21,9 @@ from vpnd.daemon import planes, snmp, wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.driver import Driver
 from vpnd.daemon.drop_trend import DropTrend
+from vpnd.daemon.enrolments import Enrolments
 from vpnd.daemon.following import Following
+from vpnd.daemon.joining import Joining
 from vpnd.daemon.journal import Event, about
 from vpnd.daemon.leasebook import LeaseBook
 from vpnd.daemon.overlaps import Overlaps
@@ -83,7 +85,6 @@ class Instance:
         wall_clock_ns: Callable[[], int],
     ) -> None:
         self.settings = settings
-        self.config = config
         self.secrets = secrets
         self.service = service
         self.started_at = boottime()
@@ -91,10 +92,15 @@ class Instance:
         self.host = Host(settings.state_dir)
         self._dns = LinkDns(settings.state_dir)
         self.state = StateDirectory(settings.state_dir)
+        self.wall_clock_ns = wall_clock_ns
+        self.enrolments = Enrolments(self.state)
+        self.config = self.in_force(config)
         self.leases = LeaseBook(self.state, wall_clock_ns)
         self.following = Following(self)
         self.previous_keys: dict[PublicKey, Secret] = {}
         self.previous_until: Mapping[PublicKey, float] = {}  # when each key that is being replaced ends
+        self.changing = asyncio.Lock()  # held while what is in force becomes another
+        self._joining = Joining(self)
         self._overlaps = Overlaps(self.state)
         self.changed = asyncio.Event()
         self.pings = Pings()
@@ -103,7 +109,6 @@ class Instance:
         self._news: set[PublicKey] = set()  # peers that changed in this turn of the loop
         self._has_moved = False  # an endpoint is not what the state directory has
         self._timers = timers
-        self.wall_clock_ns = wall_clock_ns
         self._known = self.state.load_endpoints()
         self._bound: tuple[Endpoint, ...] = ()
         self._address_errors = snmp.address_errors()
@@ -141,6 +146,7 @@ class Instance:
                 changed=self._peer_changed,
                 pong=self.pings.answered,
                 told=self.following.told,
+                enrol=self._joining.wanted,
             )
             self.configure_device()
             await self._hand_over(plane)
@@ -187,6 +193,14 @@ class Instance:
         now = boottime()
         self._has_moved = not self.state.store(device.last_timestamp_ns, self._known, now, at_once=at_once)
 
+    def wall_s(self) -> float:
+        """Tells the time of day, in seconds since 1970."""
+        return self.wall_clock_ns() / 1e9
+
+    def in_force(self, config: Config) -> Config:
+        """Gives what a configuration means by now: who was invited has joined, or may no longer."""
+        return self.enrolments.apply(config, self.wall_s())
+
     def known_endpoints(self) -> dict[PublicKey, Endpoint]:
         """Tells where peers were last seen, in this life or the one before."""
         return dict(self._known)
@@ -228,8 +242,7 @@ class Instance:
 
     def configure_device(self) -> None:
         """Has the Device follow the configuration's peers and our previous key."""
-        wall_s = self.wall_clock_ns() / 1e9
-        until = self._overlaps.until(self.config, self.secrets, boottime(), wall_s)
+        until = self._overlaps.until(self.config, self.secrets, boottime(), self.wall_s())
         self.previous_until = until
         options = wanted.peer_options(
             self.config, self.secrets, self._known, self.previous_keys, until, given=self.leases.given
@@ -505,6 +518,8 @@ class Instance:
             await asyncio.sleep(HOUSEKEEPING_S)
             self._look_elsewhere()
             self.drop_trend.note(self.driver.drops(), boottime())
+            if self._joining.is_due():
+                await self._joining.end_invitations()
             if self.state.is_due(boottime(), has_moved=self._has_moved):
                 self.store()
                 await self._write_record()

@@ -32,6 +32,7 @@ async def reload(instance: Instance, *, dry_run: bool) -> ReloadReport:
     try:
         # Away from the loop: thousands of peers take a second, and packets and callers go on.
         config = await asyncio.to_thread(load, settings.instance, settings.config_file)
+        config = instance.in_force(config)
         secrets = await asyncio.to_thread(read_secrets, config, settings.credentials)
         settled = await asyncio.to_thread(instance.leases.settle, config)
     except ConfigError as error:

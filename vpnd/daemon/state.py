@@ -1,5 +1,6 @@
 """What one instance remembers between its lives: the handshake's clock mark, the peers' endpoints, since
-when keys are being replaced, the addresses it gave, and what it was told by those that give it some.
+when keys are being replaced, the addresses it gave, what it was told by those that give it some, and who
+joined by invitation.
 
 Owns a few small files in the state directory. A missing, truncated or garbled one costs a warning, never
 the start. Nothing secret is in them.
@@ -41,6 +42,7 @@ class StateDirectory:
         self._told_file = directory / "told.json"
         self._written_leases: str | None = None
         self._written_told: str | None = None
+        self._enrolled_file = directory / "enrolled.json"
         self._written_timestamp_ns = 0
         self._written_endpoints: dict[PublicKey, Endpoint] = {}
         self._written_previous_keys: dict[PublicKey, float] = {}
@@ -146,6 +148,22 @@ class StateDirectory:
         is_empty = not told and self._written_told is None
         if text != self._written_told and not is_empty and self._write(self._told_file, text):
             self._written_told = text
+
+    def load_enrolled(self) -> dict[PublicKey, PublicKey]:
+        """Tells the own key of each peer that joined, by the one-time key of its token."""
+        text = self._read(self._enrolled_file)
+        try:
+            pairs = json.loads(text or "{}").items()
+            return {PublicKey.from_base64(once): PublicKey.from_base64(own) for once, own in pairs}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            what = "%s tells of no peers that joined; they have to be invited anew"
+            _log.warning(what, self._enrolled_file, extra=about(Event.STATE_SPOILT))
+            return {}
+
+    def store_enrolled(self, enrolled: Mapping[PublicKey, PublicKey]) -> bool:
+        """Writes who joined, beyond a loss of power; tells whether the disk has it."""
+        content = {str(once): str(own) for once, own in enrolled.items()}
+        return self._write(self._enrolled_file, json.dumps(content, indent=1) + "\n", is_lasting=True)
 
     def has_endpoint(self, peer: PublicKey, endpoint: Endpoint) -> bool:
         """Tells whether this is what was written of the peer."""

@@ -48,7 +48,6 @@ class Verbs:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._reloading = asyncio.Lock()
         self._watch = Watch(instance)
         self._captures = Captures(instance)
 
@@ -79,7 +78,7 @@ class Verbs:
             case Why(peer):
                 return await why.report(self._instance, self._find(peer))
             case Reload(dry_run):
-                async with self._reloading:
+                async with self._instance.changing:
                     return await reload.reload(self._instance, dry_run=dry_run)
             case Reconnect(peer):
                 return self._reconnect(self._find(peer))

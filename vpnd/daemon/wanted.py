@@ -226,4 +226,6 @@ def wirings(config: Config) -> list[PeerWiring]:
 
 
 def _wiring(peer: PeerConfig) -> PeerWiring:
-    return PeerWiring(peer.public_key, peer.name, peer.networks, peer.previous_public_key)
+    # Who is yet to join may say so, and reach nothing behind us.
+    networks = () if peer.is_invited else peer.networks
+    return PeerWiring(peer.public_key, peer.name, networks, peer.previous_public_key)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vpnd.endpoint import Endpoint
 from vpnd.keys import PublicKey, Secret
-from vpnd.protocol.constants import PaddingMode, Suite
+from vpnd.protocol.constants import EnrolAnswer, PaddingMode, Suite
 from vpnd.protocol.parameters import Parameters
 
 
@@ -123,6 +123,22 @@ class ParametersReceived:
     parameters: Parameters
 
 
+@dataclass(frozen=True, slots=True)
+class EnrolWanted:
+    """The peer says that it has another key of its own; whether it was invited to is policy."""
+
+    peer: PublicKey
+    public_key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolAnswered:
+    """What the peer made of the key that we told it."""
+
+    peer: PublicKey
+    answer: EnrolAnswer
+
+
 Action = (
     SendDatagram
     | InstallSession
@@ -135,4 +151,6 @@ Action = (
     | PeerChanged
     | Pong
     | ParametersReceived
+    | EnrolWanted
+    | EnrolAnswered
 )

@@ -32,6 +32,8 @@ class Control(IntEnum):
     PING = 0x27
     PONG = 0x28
     NOTICE = 0x29
+    ENROL = 0x2A
+    ENROL_ACK = 0x2B
 
 
 class Suite(IntEnum):
@@ -68,6 +70,14 @@ class NoticeReason(IntEnum):
 
     SOURCE = 1  # inner source not in the networks the receiver has for the sender
     INNER = 2  # no packet or frame of the receiver's link type
+
+
+class EnrolAnswer(IntEnum):
+    """What becomes of a key that an ENROL told (section 9.3)."""
+
+    DONE = 0
+    REFUSED = 1  # not invited, or a key that cannot be this peer's
+    NOT_NOW = 2  # it could not be written down
 
 
 class PaddingMode(IntEnum):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from vpnd.errors import MalformedMessage
 from vpnd.protocol import dialogue, discovery
-from vpnd.protocol.actions import Action
+from vpnd.protocol.actions import Action, EnrolAnswered, EnrolWanted
 from vpnd.protocol.control_messages import (
     Echo,
+    Enrol,
+    EnrolAck,
     Goodbye,
     Notice,
     Params,
@@ -23,7 +25,9 @@ from vpnd.protocol.peer import Peer, ReceivedNotice
 from vpnd.protocol.sessions import Session
 
 
-def consume_control(local: Local, peer: Peer, session: Session, payload: bytes, now: float) -> list[Action]:
+def consume_control(  # noqa: PLR0911 - one arm per message
+    local: Local, peer: Peer, session: Session, payload: bytes, now: float
+) -> list[Action]:
     """Does what the message asks; one that breaks the format is counted as "data_inner"."""
     try:
         message = decode_control_untrusted(payload)
@@ -39,6 +43,11 @@ def consume_control(local: Local, peer: Peer, session: Session, payload: bytes, 
             return dialogue.consume_pong(peer, opaque, now)
         case ProbeAck():
             return discovery.consume_probe_ack(local, peer, message, now)
+        case Enrol(public_key=key):
+            # Each is answered, and each is sent again until it is answered: at most ten a second.
+            return [EnrolWanted(peer.key, key)] if peer.answers.take(None, now) else []
+        case EnrolAck(answer=answer):
+            return [EnrolAnswered(peer.key, answer)]
         case ParamsAck(sequence=sequence):
             dialogue.consume_params_ack(peer, sequence)
         case Notice(reason=why, count=count):

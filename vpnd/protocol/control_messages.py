@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vpnd.errors import MalformedMessage
-from vpnd.protocol.constants import Control, NoticeReason
+from vpnd.keys import KEY_SIZE, PublicKey
+from vpnd.protocol.constants import Control, EnrolAnswer, NoticeReason
 
 _U32, _U64 = struct.Struct("<BI"), struct.Struct("<BQ")
 _PROBE_ACK = struct.Struct("<BIH")
@@ -57,11 +58,23 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Enrol:
+    """A peer that was invited under a key made for it tells its own."""
+
+    public_key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolAck:
+    answer: EnrolAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class Unhandled:
     """Known, but not for the decider: the plane answers PING, PROBE and the path messages itself."""
 
 
-ControlMessage = Goodbye | ProbeAck | Params | ParamsAck | Echo | Notice | Unhandled
+ControlMessage = Goodbye | ProbeAck | Params | ParamsAck | Echo | Notice | Enrol | EnrolAck | Unhandled
 
 
 def encode_goodbye(reason: int) -> bytes:
@@ -89,6 +102,14 @@ def encode_ping(opaque: int, size: int = 0) -> bytes:
 def encode_notice(reason: NoticeReason, count: int) -> bytes:
     """A NOTICE; a count above what 32 bits hold stays at the highest."""
     return _NOTICE.pack(Control.NOTICE, reason, min(count, 0xFFFFFFFF))
+
+
+def encode_enrol(public_key: PublicKey) -> bytes:
+    return bytes((Control.ENROL,)) + public_key.raw
+
+
+def encode_enrol_ack(answer: EnrolAnswer) -> bytes:
+    return bytes((Control.ENROL_ACK, answer))
 
 
 def decode_control_untrusted(payload: bytes) -> ControlMessage:
@@ -123,4 +144,6 @@ _READERS: dict[Control, Callable[[bytes], ControlMessage]] = {
     Control.PARAMS_ACK: lambda payload: ParamsAck(_U32.unpack_from(payload)[1]),
     Control.PONG: lambda payload: Echo(_U64.unpack_from(payload)[1]),
     Control.NOTICE: _read_notice,
+    Control.ENROL: lambda payload: Enrol(PublicKey(payload[1 : 1 + KEY_SIZE])),
+    Control.ENROL_ACK: lambda payload: EnrolAck(EnrolAnswer(payload[1])),
 }

@@ -19,6 +19,7 @@ from vpnd.protocol import dialogue, discovery, initiator, lifecycle, reconfigure
 from vpnd.protocol.actions import Action, SendControl, SendDatagram, SetEndpoint
 from vpnd.protocol.constants import (
     TIMERS,
+    EnrolAnswer,
     GoodbyeReason,
     NoticeReason,
     PacketType,
@@ -27,7 +28,7 @@ from vpnd.protocol.constants import (
     Timers,
 )
 from vpnd.protocol.control import consume_control
-from vpnd.protocol.control_messages import encode_notice
+from vpnd.protocol.control_messages import encode_enrol, encode_enrol_ack, encode_notice
 from vpnd.protocol.gate import Gate, GateKeys
 from vpnd.protocol.local import DeviceOptions, Local
 from vpnd.protocol.messages import parse_cookie_untrusted, parse_response_untrusted
@@ -429,6 +430,13 @@ class Device:
     def note_refused_pushes(self, peer: PublicKey, count: int) -> None:
         """Counts pushed settings that our configuration does not take from this peer."""
         self._local.count("push_refused", self._peers[peer], count)
+
+    def enrol(self, peer: PublicKey, own: PublicKey) -> list[Action]:
+        """Tells the peer, which invited us under this device's key, the key that is to be ours."""
+        return [] if self._peers[peer].slots.current is None else [SendControl(peer, encode_enrol(own))]
+
+    def answer_enrolment(self, peer: PublicKey, answer: EnrolAnswer) -> list[Action]:
+        return [SendControl(peer, encode_enrol_ack(answer))] if peer in self._peers else []
 
     def goodbye(self, reason: GoodbyeReason, now: float) -> list[Action]:
         """Takes leave of every peer; the copies that follow come by `tick`, until no deadline is left."""
