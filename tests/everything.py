@@ -41,7 +41,7 @@ class Part:
     beside_others: bool = False  # it may share the machine
 
 
-UNIT = ("protocol", "vectors", "config", "control", "ctl", "daemon", "benchmarks")
+UNIT = ("protocol", "vectors", "config", "control", "ctl", "daemon", "enrol", "benchmarks")
 # Left out under a sanitizer: the real filter of system calls, which it cannot live under; a scan of
 # memory, of which it keeps what was freed; and fuzzers, which bring sanitizers of their own.
 NOT_SANITIZED = (

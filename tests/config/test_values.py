@@ -208,6 +208,20 @@ def test_a_peer_in_its_own_file_equals_one_in_the_main_file(site: Site) -> None:
     assert in_main == in_own_file
 
 
+def test_an_invited_peer_may_join_until_a_moment_wherever_that_is_told(site: Site) -> None:
+    """In any time zone, but in one."""
+    times = ("2033-05-18T03:33:20Z", "2033-05-18T05:33:20+02:00")
+    for time in times:
+        config = site.load(f"[local]\nlisten = ['0.0.0.0:5180']\n{PEER}\ninvited_until = {time}\n")
+        assert config.peers[0].is_invited
+        assert config.peers[0].invited_until == 2e9
+        assert ("peer.berlin.invited_until", times[0]) in describe(config)
+    text = "needs a date and time with offset, such as 2030-01-31T12:00:00Z, without quotes"
+    for wrong in ("2033-05-18T03:33:20", "2033-05-18", "2000000000", '"2033-05-18T03:33:20Z"'):
+        (mistake,) = site.mistakes(f"{PEER}\ninvited_until = {wrong}\n")
+        assert mistake == f"site.toml:7: peer.berlin.invited_until: {text}"
+
+
 def test_a_configuration_without_the_ending_toml_has_its_peers_beside_it_too(site: Site) -> None:
     (site.folder / "vpn.conf").write_text("")
     (site.folder / "vpn.conf.d").mkdir()

@@ -17,6 +17,8 @@ from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import status
 from vpnd.control import Reload, ReloadReport, Status
 from vpnd.ctl import join
+from vpnd.endpoint import Endpoint
+from vpnd.enrol import enrol as enrolling
 from vpnd.enrol.token import Token, decode_token
 from vpnd.errors import ControlError
 from vpnd.keys import Identity, PublicKey
@@ -138,10 +140,11 @@ def enrolled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Token, bool]]:
     """A hub that takes everybody: with whose token, and whether it may know us already."""
     taken: list[tuple[Token, bool]] = []
 
-    def enrol(token: Token, _: Identity, *, may_be_known: bool) -> None:
+    def enrol(token: Token, _: Identity, __: Endpoint, *, may_be_known: bool) -> None:
         taken.append((token, may_be_known))
 
-    monkeypatch.setattr(join, "_enrol", enrol)
+    monkeypatch.setattr(enrolling, "enrol", enrol)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("192.0.2.1", 5180))])
     return taken
 
 
@@ -192,7 +195,7 @@ def test_a_hub_that_refuses_leaves_no_configuration(
     def refuse(*_: object, **__: object) -> None:
         raise ControlError("timed-out", "no answer")
 
-    monkeypatch.setattr(join, "_enrol", refuse)
+    monkeypatch.setattr(join, "_resolve", refuse)
     assert start(console, TOKEN, "--no-start").code == 6
     assert [path.name for path in console.config_dir.iterdir()] == ["keys"]
 

@@ -101,7 +101,7 @@ def test_a_change_that_may_have_come_through_keeps_its_file(console: Console, fo
 
 
 def test_a_removed_peer_has_no_file_left(console: Console, folder: Path) -> None:
-    assert json.loads(peer(console, "--json", "remove", "anna").out)["file"] is None
+    assert json.loads(peer(console, "remove", "anna", "--json").out)["file"] is None
     assert names(folder) == []
 
 

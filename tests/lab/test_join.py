@@ -49,6 +49,7 @@ def test_from_token_to_ping_and_never_again(lab: Lab) -> None:
     token = invite(hub, "anna --route 10.20.0.0/16")
     peer_file = hub.config_dir / "hub.d/anna.toml"
     once = hub.peer_now("anna")["public_key"]
+    assert hub.peer_now("anna")["reason"].startswith("is yet to join, until 2")
     assert hub.peer_now("anna")["networks"] == ["10.8.0.2/32", "fd08::2/128"]
     code, said = join(client, token)
     assert (code, said) == (0, f"office: joined; {client.config_file} is written\n")
@@ -82,6 +83,7 @@ def test_from_token_to_ping_and_never_again(lab: Lab) -> None:
     eventually(lambda: hub.peer_now("boris")["state"] == "disabled", what="the invitation's end")
     code, said = join(client, expired, name="late")
     assert (code, "the token expired at" in said) == (1, True)
+    assert hub.peer_now("boris")["reason"] == "its invitation is over"
     assert "the invitation has expired" in hub.log()
     # damaged
     code, said = join(client, token[:-3] + "AAA", name="forged")

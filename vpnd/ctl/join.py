@@ -22,13 +22,10 @@ from vpnd.config.parse import parse_interface_address, parse_network, parse_peer
 from vpnd.control import EXIT_DONE
 from vpnd.ctl.context import Context, Verb, check_instance_name
 from vpnd.endpoint import Endpoint, EndpointName
-from vpnd.enrol.caller import Caller, EnrolAnswer
 from vpnd.enrol.token import Terms, Token, decode_token
 from vpnd.errors import ConfigError, ControlError
-from vpnd.keys import Identity, Secret, generate_secret, read_key_file, write_key_file
+from vpnd.keys import Identity, generate_secret, read_key_file, write_key_file
 
-_ENROL_S = 8.0  # four handshakes, of which the first three went lost
-_PROVE_S = 4.0
 _TOKEN_LIMIT = 16384  # bytes read from standard input
 _KEEPALIVE_S = 25  # a joining machine is behind some NAT as often as not
 
@@ -51,7 +48,10 @@ def run(context: Context, arguments: Namespace) -> int:
         if token.knock is not None and not knock_file.exists():
             _make_folder(knock_file.parent)
             write_key_file(knock_file, token.knock)
-        _enrol(token, identity, may_be_known=not is_new)
+        # Imported here: the protocol would make every vpnctl start later.
+        from vpnd.enrol.enrol import enrol  # noqa: PLC0415
+
+        enrol(token, identity, _resolve(token.terms), may_be_known=not is_new)
         draft.replace(file)
     if not arguments.no_start:
         _start(name)
@@ -112,35 +112,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ControlError(_code_of(error), f"{folder}: {error.strerror}") from None
-
-
-def _enrol(token: Token, own: Identity, *, may_be_known: bool) -> None:
-    """Tells the hub our key. Raises ControlError where the hub does not take it, or cannot be asked."""
-    endpoint = _resolve(token.terms)
-    knock = token.knock if token.knock is not None else Secret.zero()
-    is_tap = token.terms.link_type == "tap"
-    # Of a join before this one the hub may know us, and then the token no longer.
-    if may_be_known:
-        with Caller(own, token.hub, endpoint, knock=knock, is_tap=is_tap) as caller:
-            if caller.connects(_PROVE_S):
-                return
-    with Caller(Identity.from_private(token.once), token.hub, endpoint, knock=knock, is_tap=is_tap) as caller:
-        answer = caller.enrol(own.public, _ENROL_S)
-    match answer:
-        case EnrolAnswer.DONE:
-            return
-        case EnrolAnswer.REFUSED:
-            raise ControlError("refused", f"{token.terms.name} refuses the key of this machine; see its log")
-        case EnrolAnswer.NOT_NOW:
-            raise ControlError("refused", f"{token.terms.name} cannot write down who joins; see its log")
-    # The answer may have been lost: whoever knows us answers under our own key.
-    with Caller(own, token.hub, endpoint, knock=knock, is_tap=is_tap) as caller:
-        if not caller.connects(_PROVE_S):
-            raise ControlError(
-                "timed-out",
-                f"no answer from {endpoint}: the token was used before, has expired or was taken back, "
-                f"or no UDP goes there and back; the log of {token.terms.name} tells which",
-            )
 
 
 def _resolve(terms: Terms) -> Endpoint:

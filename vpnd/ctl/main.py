@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -95,9 +95,17 @@ def parse(argv: Sequence[str]) -> Namespace:
     for verb in VERBS:
         sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help, allow_abbrev=False)
         verb.add_arguments(sub)
-        _add_globals(sub, is_default=False)
+        for each in (sub, *_nested(sub)):
+            _add_globals(each, is_default=False)
         sub.set_defaults(run=verb.run)
     return parser.parse_args(argv)
+
+
+def _nested(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    """The parsers of a verb's own verbs, as those of key and peer."""
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            yield from action.choices.values()
 
 
 def _add_globals(parser: ArgumentParser, *, is_default: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vpnd.config import PeerConfig
+from vpnd.config import PeerConfig, show_moment
 from vpnd.control import (
     InstanceReport,
     InstanceState,
@@ -73,12 +73,14 @@ def line(instance: Instance) -> str:
 def peer_state(instance: Instance, peer: PeerConfig, snapshot: PeerSnapshot) -> tuple[PeerState, str | None]:
     """Tells the peer's state and, when it is not up, the reason in a few words."""
     if not peer.enabled:
-        return "disabled", None
+        return "disabled", "its invitation is over" if peer.is_invited else None
     if snapshot.current_index is not None:
         return "up", None
     if snapshot.stage == "handshaking" and snapshot.endpoint is not None:
         tries = f"no answer from {snapshot.endpoint} to {snapshot.attempts} tries"
         return "connecting", tries if snapshot.attempts > 1 else None
+    if peer.invited_until is not None:
+        return "down", f"is yet to join, until {show_moment(peer.invited_until)}"
     reason = "no session; traffic starts one"
     if snapshot.endpoint is None:
         reason = "waits for its call"

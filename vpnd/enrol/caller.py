@@ -33,9 +33,6 @@ _TAG_SIZE = 16
 _CIPHER_KEY_SIZE = 32  # of the session's key; the salt of its nonces follows
 
 
-__all__ = ["Caller", "EnrolAnswer"]
-
-
 class Caller:
     """Calls one hub under one identity."""
 
