@@ -111,6 +111,16 @@ def test_a_disabled_peer_is_told_nothing_and_an_enabled_one_is_called(connected:
     assert share_session(left, right)
 
 
+def test_a_peer_disabled_during_a_goodbye_hears_no_more_of_it(connected: Pair) -> None:
+    """[I4] Its copies go with the session that they would be sent on."""
+    network, left, right = connected
+    index = left.device.snapshot(right.key).current_index
+    assert index is not None
+    left.perform(left.device.goodbye(GoodbyeReason.SHUTDOWN, network.clock.now))
+    assert change(left, enabled=False) == [PeerChanged(right.key), RetireSession(right.key, index)]
+    assert left.device.tick(network.clock.now + 1.0, {}) == []
+
+
 def test_changes_of_a_disabled_peer_stay_silent() -> None:
     """[A13] No handshake for other keys, or because the operator asks for an echo."""
     _, left, right = joined()
