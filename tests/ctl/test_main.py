@@ -11,12 +11,12 @@ from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import BERLIN, status
 from vpnd.control import Status
 from vpnd.ctl.context import Context, Verb, no_arguments
-from vpnd.ctl.main import VERBS, main, parse
+from vpnd.ctl.main import load_verbs, main, parse
 from vpnd.errors import ConfigError, Mistake
 
 
 def test_the_table_holds_the_verbs_of_the_manual() -> None:
-    names = [verb.name for verb in VERBS]
+    names = [verb.name for verb in load_verbs()]
     assert names == [
         "status",
         "show",
@@ -66,7 +66,7 @@ def test_a_wrong_command_line_exits_2(capsys: pytest.CaptureFixture[str], argv: 
 
 
 def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in (["--help"], ["--version"], *([verb.name, "--help"] for verb in VERBS)):
+    for argv in (["--help"], ["--version"], *([verb.name, "--help"] for verb in load_verbs())):
         with pytest.raises(SystemExit) as caught:
             parse(argv)
         assert caught.value.code == 0
@@ -99,7 +99,7 @@ def outcome(console: Console, monkeypatch: pytest.MonkeyPatch, error: BaseExcept
         raise error
 
     verb = Verb("fail", "fails", no_arguments, fail)
-    monkeypatch.setattr("vpnd.ctl.main.VERBS", (verb,))
+    monkeypatch.setattr("vpnd.ctl.main.load_verbs", lambda _: (verb,))
     return console.run("fail")
 
 

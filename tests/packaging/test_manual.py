@@ -14,7 +14,7 @@ import pytest
 
 from vpnd.config.names import SECTION_KEYS
 from vpnd.control import EXIT_CODES, EXIT_DONE
-from vpnd.ctl.main import VERBS
+from vpnd.ctl.main import load_verbs
 from vpnd.daemon import main as daemon
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -85,7 +85,7 @@ def test_every_section_is_named(pages: dict[str, Path], section: str) -> None:
     assert f"[{section}" in plain(pages["vpnd.toml.5"])
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: str(verb.name))
+@pytest.mark.parametrize("verb", tuple(load_verbs()), ids=lambda verb: str(verb.name))
 def test_every_verb_has_its_section_with_its_options(pages: dict[str, Path], verb: object) -> None:
     name, add_arguments = verb.name, verb.add_arguments  # type: ignore[attr-defined]
     text = plain(pages["vpnctl.8"])

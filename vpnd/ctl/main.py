@@ -11,49 +11,34 @@ import os
 import sys
 import time
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import cast
 
 from vpnd import __version__
 from vpnd.control import EXIT_CONFIG, EXIT_DONE, EXIT_REFUSED, exit_code_of
-from vpnd.ctl import (
-    check,
-    join,
-    key,
-    metrics,
-    monitor,
-    pcap,
-    peer,
-    ping,
-    reconnect,
-    reload,
-    show,
-    status,
-    top,
-    wait,
-    why,
-)
 from vpnd.ctl.context import CONFIG_DIR, RUNTIME_DIR, Context, Verb
 from vpnd.ctl.terminal import Terminal
 from vpnd.errors import ConfigError, ControlError, VpndError
 
-VERBS: tuple[Verb, ...] = (
-    status.VERB,
-    show.VERB,
-    why.VERB,
-    ping.VERB,
-    top.VERB,
-    monitor.VERB,
-    pcap.VERB,
-    metrics.VERB,
-    key.VERB,
-    peer.VERB,
-    join.VERB,
-    check.VERB,
-    reload.VERB,
-    reconnect.VERB,
-    wait.VERB,
+# In the order of the help; each is a module beside this one.
+VERBS = (
+    "status",
+    "show",
+    "why",
+    "ping",
+    "top",
+    "monitor",
+    "pcap",
+    "metrics",
+    "key",
+    "peer",
+    "join",
+    "check",
+    "reload",
+    "reconnect",
+    "wait",
 )
 # The report of ten thousand peers would else be searched for garbage hundreds of times.
 _OBJECTS_UNTIL_GC = 200_000
@@ -90,15 +75,25 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = ArgumentParser(prog="vpnctl", description="Asks and directs vpnd.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"vpnctl {__version__}")
     _add_globals(parser, is_default=True)
-    parser.set_defaults(run=status.run)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
-    for verb in VERBS:
+    for verb in load_verbs(set(argv).intersection(VERBS) or VERBS):
         sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help, allow_abbrev=False)
         verb.add_arguments(sub)
         for each in (sub, *_nested(sub)):
             _add_globals(each, is_default=False)
         sub.set_defaults(run=verb.run)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if "run" not in arguments:
+        (status,) = load_verbs({"status"})
+        arguments.run = status.run
+    return arguments
+
+
+def load_verbs(names: Collection[str] = VERBS) -> Iterator[Verb]:
+    """Gives the verbs of these names. What one needs is imported with it alone: status is asked often."""
+    for name in VERBS:
+        if name in names:
+            yield import_module(f"vpnd.ctl.{name}").VERB
 
 
 def _nested(parser: ArgumentParser) -> Iterator[ArgumentParser]:
