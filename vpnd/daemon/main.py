@@ -115,7 +115,6 @@ async def _serve(instance: Instance) -> int:
         except OSError as error:
             raise HostError(*_no_listening(instance.settings, error)) from error
         instance.service.ready()
-        instance.driver.prepare_ahead()
         _log.info("ready: %s", status.line(instance), extra=about(Event.READY))
         beat = loop.create_task(_beat(instance))
         await leave.wait()
