@@ -99,15 +99,23 @@ class ServiceManager:
 
     def start_standby(self) -> subprocess.Popen[bytes]:
         """Another process of another unit; returns once it has everything that the plane has."""
-        self.store.pop("relief", None)
-        with self.log.open("ab") as log:
-            command = [str(self.program or plane_program()), "--standby", str(self.standby_path)]
-            standby = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
-        deadline = time.monotonic() + 10
-        while "relief" not in self.store:
-            assert standby.poll() is None, f"the standby ended by itself: {self.said()[-500:]}"
-            assert time.monotonic() < deadline, f"no plane took the standby: {self.said()[-500:]}"
-            time.sleep(0.001)
+        command = [str(self.program or plane_program()), "--standby", str(self.standby_path)]
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
+            self.log.open("ab") as log,
+        ):
+            notify.bind(f"{folder}/notify")
+            notify.settimeout(_ENDS_S)
+            environment = os.environ | {"NOTIFY_SOCKET": f"{folder}/notify"}
+            standby = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=log)
+            try:
+                while notify.recv(4096) != b"STATUS=stands by":
+                    pass
+            except TimeoutError:
+                standby.kill()
+                standby.wait(_ENDS_S)
+                raise AssertionError(f"no plane took the standby: {self.said()[-500:]}") from None
         return standby
 
     def kill(self, number: int = signal.SIGKILL) -> None:

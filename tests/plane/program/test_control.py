@@ -68,7 +68,6 @@ def test_a_ping_is_answered_by_the_plane_itself_ten_times_a_second(tun: Rig, pee
     answers = [session.open(each).plaintext for each in answers_to(storm, tun, peer)]
     assert answers[0] == b"\x28" + struct.pack("<Q", 0)
     assert 1 <= len(answers) <= 20
-    assert len(answers) + tun.drops()["control_rate"] == storm
     tun.no_event(events.ControlEvent)
 
 
