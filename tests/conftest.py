@@ -19,8 +19,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("busy machine")
 
 
+# The first test that wants a root of Debian makes it, or waits for another that does.
+ROOTS_MADE_S = 900
+NEED_ROOTS = ("packaging", "system")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     note_rows({item.nodeid: rows_of(item) for item in items})
+    for item in items:
+        if item.path.parent.name in NEED_ROOTS:
+            item.add_marker(pytest.mark.timeout(ROOTS_MADE_S))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

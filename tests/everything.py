@@ -49,8 +49,10 @@ NOT_SANITIZED = (
     "--ignore=tests/plane/fuzz",
     "--deselect=tests/plane/program/test_sessions.py::test_no_key_is_left_in_memory_when_its_session_is_gone",
 )
+AT_ONCE = 3  # parts; booted machines wait most of the time
+MEASURING = ("tests/system/test_restarts.py", "tests/system/test_unit.py")
 PARTS = (
-    # Work for the processor, which measures nothing: two at a time, the longest first.
+    # What measures nothing, the longest first.
     Part("fuzz", ("tests/plane/fuzz",), beside_others=True),
     Part("plane-asan", ("tests/plane", *NOT_SANITIZED), sanitizer="address", beside_others=True),
     Part(
@@ -59,6 +61,7 @@ PARTS = (
         with_coverage=True,
         beside_others=True,
     ),
+    Part("machines", ("tests/system", *(f"--ignore={each}" for each in MEASURING)), beside_others=True),
     Part(
         "plane-tsan",
         ("tests/plane/program", "tests/plane/leaves/test_threads.py", *NOT_SANITIZED),
@@ -70,7 +73,7 @@ PARTS = (
     Part("host", ("tests/host",), beside_others=True),
     # Traffic, which takes the machine for itself.
     Part("lab", ("tests/lab",)),
-    Part("system", ("tests/system",)),
+    Part("system", MEASURING),
 )
 NAMES = ("lint", *(part.name for part in PARTS))
 
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         return catalogue.print_table()
     wanted = options.part or NAMES
     if options.system:
-        wanted = ("system",)
+        wanted = ("machines", "system")
         os.environ["VPND_TEST_RELEASE"] = options.system
     elif not options.part:
         RESULTS.unlink(missing_ok=True)
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     if "lint" in wanted and _timed("lint", lint.main) != 0:
         failed.append("lint")
     chosen = [part for part in PARTS if part.name in wanted]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         shared = [part for part in chosen if part.beside_others]
         statuses = list(pool.map(partial(_run_aside, rest=options.rest), shared))
     failed += [part.name for part, status in zip(shared, statuses, strict=True) if status != 0]

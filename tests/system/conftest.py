@@ -14,14 +14,7 @@ from tests.system import pair as pairs
 from tests.system.machine import booted, machine_root
 from tests.system.pair import Pair
 
-FIRST_S = 900  # the first test's: roots that are missing are made in its time
 RELEASE = os.environ.get("VPND_TEST_RELEASE", "bookworm")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.timeout(FIRST_S))
 
 
 @pytest.fixture(scope="session")

@@ -15,18 +15,37 @@ from vpnd.protocol.handshake import mac1_key, start_chain
 
 
 class StaticKey:
-    """A public key, with the keys of mac1 and of cookies for its holder, and the hash that names it."""
+    """A public key, with the keys of mac1 and of cookies for its holder, and the hash that names it.
 
-    __slots__ = ("_shared", "_shared_with", "_starts", "cookie_key", "identity_hash", "mac1_key", "public")
+    A hub that waits to be called never needs those keys of its peers: they are made when they are asked for.
+    """
+
+    __slots__ = (
+        *("_cookie_key", "_knock", "_mac1_key", "_shared", "_shared_with", "_starts"),
+        *("identity_hash", "public"),
+    )
 
     def __init__(self, public: PublicKey, knock: Secret) -> None:
         self.public = public
         self.identity_hash = identify(public)
-        self.mac1_key = mac1_key(public, knock)
-        self.cookie_key = cookie_key(public, knock)
+        self._knock = knock
+        self._mac1_key: Secret | None = None
+        self._cookie_key: Secret | None = None
         self._starts: dict[int, Chain] = {}
         self._shared: Secret | None = None
         self._shared_with: OwnKey | None = None
+
+    @property
+    def mac1_key(self) -> Secret:
+        if self._mac1_key is None:
+            self._mac1_key = mac1_key(self.public, self._knock)
+        return self._mac1_key
+
+    @property
+    def cookie_key(self) -> Secret:
+        if self._cookie_key is None:
+            self._cookie_key = cookie_key(self.public, self._knock)
+        return self._cookie_key
 
     def shared(self, own: OwnKey) -> Secret | None:
         """What this key and one of ours share, kept for the next handshake between them; not the caller's
