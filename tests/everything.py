@@ -50,6 +50,14 @@ NOT_SANITIZED = (
     "--deselect=tests/plane/program/test_sessions.py::test_no_key_is_left_in_memory_when_its_session_is_gone",
 )
 AT_ONCE = 3  # parts; booted machines wait most of the time
+# Tests of the lab which ask what happens, not how fast nor how much of it.
+ASKING = tuple(
+    f"tests/lab/test_{each}.py"
+    for each in (
+        *("full_tunnel", "groups", "join", "live_change", "metrics", "pcap", "pool", "start"),
+        *("watching", "why"),
+    )
+)
 MEASURING = ("tests/system/test_restarts.py", "tests/system/test_unit.py")
 PARTS = (
     # What measures nothing, the longest first.
@@ -69,10 +77,11 @@ PARTS = (
         beside_others=True,
     ),
     Part("packaging", ("tests/packaging",), beside_others=True),
+    Part("lab-beside", ASKING, beside_others=True),
     Part("plane", ("tests/plane", "--ignore=tests/plane/fuzz"), beside_others=True),
     Part("host", ("tests/host",), beside_others=True),
     # Traffic, which takes the machine for itself.
-    Part("lab", ("tests/lab",)),
+    Part("lab", ("tests/lab", *(f"--ignore={each}" for each in ASKING))),
     Part("system", MEASURING),
 )
 NAMES = ("lint", *(part.name for part in PARTS))
