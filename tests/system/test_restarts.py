@@ -68,7 +68,7 @@ def settle(site: Site) -> None:
     eventually(
         lambda: (
             site.machine.output("systemctl show -P StatusText vpnd@site") == "1 of 1 peers up"
-            and site.machine.run("vpnctl -i site status", check=False).returncode == 0
+            and site.machine.run("vpnctl -i site wait --timeout 5", check=False).returncode == 0
         ),
         what="the daemon's word",
     )
