@@ -56,9 +56,13 @@ class Tunnel:
         (stored,) = self.service.store[name]
         return stored
 
+    def roster_place(self) -> bytes:
+        """Which of two places the list of peers stands in; the other one after the next writing."""
+        return os.pread(self.memory("store"), 4, ROSTER_OFFSET)
+
     def is_written_down(self) -> bool:
         """Has the plane written its peers down? That takes it a moment after each change."""
-        return os.pread(self.memory("store"), 4, ROSTER_OFFSET) != bytes(4)
+        return self.roster_place() != bytes(4)
 
     def kill(self) -> None:
         """Ends the plane once it has written its peers down."""
