@@ -159,6 +159,8 @@ def test_a_peer_is_where_it_was_proven_to_be(tunnel: Tunnel, namespace: Namespac
             with contextlib.closing(tunnel.service.connect()) as client:
                 place = far.endpoint_of(moved)
                 wait_until(lambda: client.inventory().peers[0].endpoint == place, "the peer's new place")
+            before = tunnel.roster_place()
+            wait_until(lambda: tunnel.roster_place() != before, "that it is written down")
         tunnel.revive()
         tunnel.send_out(2)
         arrived = far.receive(moved if is_proven else tunnel.away)
