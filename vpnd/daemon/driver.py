@@ -98,7 +98,6 @@ class Driver:
         self._chatter = Chatter("peers that are somewhere else now")
         self._gatekeeper: Gatekeeper | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._prepares = False
         self._preparation: asyncio.TimerHandle | None = None
         self._asleep = boottime() - time.monotonic()
         self.last_turn = boottime()
@@ -190,10 +189,6 @@ class Driver:
         """Begins handshakes with every peer that can be reached, and the turns of the clock."""
         self.perform(self.device.start(boottime()))
         self._schedule()
-
-    def prepare_ahead(self) -> None:
-        """From now on what handshakes to come will take is computed while there is time."""
-        self._prepares = True
 
     def stop(self) -> None:
         for timer in filter(None, (self._timer, self._preparation)):
@@ -521,7 +516,7 @@ class Driver:
             self.perform(self._notices.due(self.device, drops, now))
         self._read_plane()  # what came while a request waited, no reader hears of
         self._schedule()
-        if self._prepares and self._preparation is None:
+        if self._preparation is None:
             self._prepare()
 
     def _prepare(self) -> None:

@@ -158,7 +158,6 @@ class Instance:
         self.driver.start()
         self.following.ask()
         self.spawn(self._housekeeping())
-        self.driver.prepare_ahead()
 
     async def stop(self) -> None:
         """Says goodbye to peers unless the plane goes on without us, and lets go of everything."""
