@@ -6,7 +6,6 @@ Owns a netlink socket for a loop's reader; asks nothing and changes nothing afte
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import struct
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from vpnd.host.link import (
     address_of_message,
     observe_links,
 )
-from vpnd.host.netlink import Frame, Netlink, split_frames
+from vpnd.host.netlink import Frame, Netlink, read_news
 from vpnd.host.plan import ROUTE_PROTOCOL, Interface
 from vpnd.host.routes import RTM_NEWROUTE, RTN_UNICAST
 from vpnd.host.rtnl import ifaddrmsg, ifinfmsg
@@ -33,10 +32,7 @@ _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x8, 0x40
 _RTM_F_CLONED = 0x200
 _RTN_PROHIBIT = 8
 _RTN_REFUSING = range(6, _RTN_PROHIBIT + 1)  # blackhole, unreachable, prohibit
-_RECEIVE_BYTES = 256 * 1024
 _BUFFER_BYTES = 1024 * 1024
-# A bound on one turn of the loop while news pour in; the descriptor stays readable for the rest.
-_READS = 256
 # struct rtmsg behind the header: family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTMSG = struct.Struct("=16x8BI")
 
@@ -105,20 +101,13 @@ class Monitor:
         """
         links_before, addresses_before = dict(self._links), set(self._addresses)
         is_route_news = False
-        for _ in range(_READS):
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    break
-                with contextlib.suppress(OSError):
-                    self._links, self._is_running, self._addresses = _survey()
-                is_route_news = True
-                continue
-            for frame in split_frames(data):
+        for frame in read_news(self._socket):
+            if frame is not None:
                 is_route_news = self._take(frame) or is_route_news
+                continue
+            with contextlib.suppress(OSError):
+                self._links, self._is_running, self._addresses = _survey()
+            is_route_news = True
         return self._news(links_before, addresses_before, is_route_news=is_route_news)
 
     def _news(

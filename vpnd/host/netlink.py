@@ -30,6 +30,7 @@ _HEADER = struct.Struct("=IHHII")
 _RECEIVE_BYTES = 256 * 1024
 _ANSWER_TIMEOUT_S = 5
 _DUMP_TRIES = 8
+_NEWS_READS = 256  # at once; the socket stays readable for the rest
 
 
 class Frame(NamedTuple):
@@ -132,6 +133,24 @@ def split_frames(data: bytes) -> Iterator[Frame]:
             return
         yield Frame(kind, flags, sequence, data[offset : offset + length])
         offset += (length + 3) & ~3
+
+
+def read_news(source: socket.socket) -> Iterator[Frame | None]:
+    """Gives the messages that wait in a socket of multicast groups, and None where the kernel dropped some
+    because nobody read for long. Ends when nothing waits, at an error, and after so many reads that others
+    of the loop would wait; never waits, never raises OSError.
+    """
+    for _ in range(_NEWS_READS):
+        try:
+            data = source.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                return
+            yield None
+        else:
+            yield from split_frames(data)
 
 
 def attribute(message: Any, *path: str) -> Any:

@@ -5,11 +5,10 @@ Owns a netlink socket for a loop's reader; asks nothing and changes nothing.
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 
-from vpnd.host.netlink import split_frames
+from vpnd.host.netlink import read_news
 from vpnd.host.table import table_name
 
 _NETLINK_NETFILTER = 12
@@ -18,10 +17,7 @@ _SUBSYSTEM_NFTABLES = 10
 _AFTER_HEADERS = 16 + 4  # struct nlmsghdr, struct nfgenmsg
 # The attribute 1 of a message about a table, chain, rule, set or element names the table (NFTA_*_TABLE).
 _NFTA_TABLE = 1
-_RECEIVE_BYTES = 256 * 1024
 _BUFFER_BYTES = 1024 * 1024
-# A bound on one turn of the loop while news pour in; the descriptor stays readable for the rest.
-_READS = 256
 
 
 class TableMonitor:
@@ -55,19 +51,9 @@ class TableMonitor:
     def read(self) -> bool:
         """Tells whether the table may have changed since the last read; never waits, never raises OSError."""
         is_touched = False
-        for _ in range(_READS):
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    break
-                is_touched = True  # the kernel dropped news: ours may have been among them
-                continue
-            is_touched = is_touched or any(
-                self._is_ours(frame.kind, frame.data) for frame in split_frames(data)
-            )
+        for frame in read_news(self._socket):
+            # Of news that the kernel dropped, ours may have been one.
+            is_touched = is_touched or frame is None or self._is_ours(frame.kind, frame.data)
         return is_touched
 
     def _is_ours(self, kind: int, data: bytes) -> bool:
