@@ -90,7 +90,10 @@ enum standby_duty standby_wait(struct standby *standby, int signal_fd, uint64_t 
                                {.fd = standby->connection, .events = POLLIN}};
     int timeout_ms = watchdog_ns == 0 ? WAIT_FOREVER : (int)(watchdog_ns / 3 / NS_PER_MS);
     for (;;) {
-        if (poll(watched, 3, timeout_ms) < 0 && errno != EINTR) {
+        if (poll(watched, 3, timeout_ms) < 0) {
+            if (errno == EINTR) {
+                continue; /* what it told before is not to be read again */
+            }
             return STANDBY_RENEWS;
         }
         service_watchdog();
