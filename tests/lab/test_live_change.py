@@ -16,6 +16,7 @@ from tests.lab.crowd import identity_of
 from tests.lab.namespaces import Host, Lab
 from tests.lab.pair import PORT
 from tests.lab.test_scale import HEAD, peer_text
+from tests.lab.tools import hub_and_crowd
 from tests.lab.vpnd import Vpnd
 
 PEERS = 200
@@ -31,12 +32,7 @@ def text_of(number: int) -> str:
 
 def build(lab: Lab) -> tuple[Vpnd, Host]:
     """The last caller stands in the main file, each other one in a file of its own."""
-    hub, crowd = lab.host("hub"), lab.host("crowd")
-    lab.cable(hub, "eth0", crowd, "eth0")
-    hub.run("ip addr add 10.9.0.1/24 dev eth0")
-    crowd.run("ip addr add 10.9.0.66/24 dev eth0")
-    crowd.run("ip route add local 10.64.0.0/16 dev lo")
-    hub.run("ip route add 10.64.0.0/16 via 10.9.0.66")
+    hub, crowd = hub_and_crowd(lab)
     vpnd = Vpnd(hub)
     vpnd.configure(HEAD + f"[peer.p{PEERS - 1}]\n{text_of(PEERS - 1)}")
     folder = vpnd.config_dir / "site.d"

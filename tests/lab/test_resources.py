@@ -30,7 +30,7 @@ from tests.lab.classical import (
 from tests.lab.crowd import identity_of
 from tests.lab.namespaces import CommandError, Host, Lab, eventually
 from tests.lab.resources import Resources, resources_of, status_of, threads_of
-from tests.lab.tools import UdpStream
+from tests.lab.tools import UdpStream, hub_and_crowd
 from tests.lab.vpnd import Vpnd
 
 RATE = 200
@@ -457,12 +457,7 @@ def test_the_plane_has_no_privilege_and_still_rekeys_and_roams(lab: Lab) -> None
 def test_a_thousand_peers_at_once(lab: Lab) -> None:
     """[I11] All call a hub that was just started: up within 5 s, or three times that on a busy machine."""
     count = 1000
-    hub, crowd = lab.host("hub"), lab.host("crowd")
-    lab.cable(hub, "eth0", crowd, "eth0")
-    hub.run("ip addr add 10.9.0.1/24 dev eth0")
-    crowd.run("ip addr add 10.9.0.66/24 dev eth0")
-    crowd.run("ip route add local 10.64.0.0/16 dev lo")
-    hub.run("ip route add 10.64.0.0/16 via 10.9.0.66")
+    hub, crowd = hub_and_crowd(lab)
     vpnd = Vpnd(hub)
     peers = "".join(
         f'[peer.p{number}]\npublic_key = "{identity_of(number).public}"\nroute = false\n'

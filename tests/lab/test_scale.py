@@ -21,6 +21,7 @@ from tests.lab.classical import PORT
 from tests.lab.crowd import identity_of
 from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.resources import resources_of
+from tests.lab.tools import hub_and_crowd
 from tests.lab.vpnd import Vpnd
 
 MANY = 10_000
@@ -112,12 +113,7 @@ def test_a_reload_among_ten_thousand_peers_changes_just_what_it_should(lab: Lab)
 
 def build_crowd(lab: Lab) -> tuple[Vpnd, Host]:
     """A hub, and a machine from which every caller of the crowd calls with an address of its own."""
-    hub, crowd = lab.host("hub"), lab.host("crowd")
-    lab.cable(hub, "eth0", crowd, "eth0")
-    hub.run("ip addr add 10.9.0.1/24 dev eth0")
-    crowd.run("ip addr add 10.9.0.66/24 dev eth0")
-    crowd.run("ip route add local 10.64.0.0/16 dev lo")
-    hub.run("ip route add 10.64.0.0/16 via 10.9.0.66")
+    hub, crowd = hub_and_crowd(lab)
     vpnd = Vpnd(hub)
     vpnd.configure(
         HEAD

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.lab.namespaces import Host, eventually
+from tests.lab.namespaces import Host, Lab, eventually
 
 _PCAP_HEADER, _PCAP_RECORD = 24, 16  # bytes; a record's third word is the size kept
 _STREAM = Path(__file__).with_name("stream.py")
@@ -144,6 +144,17 @@ class UdpStream:
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
+
+
+def hub_and_crowd(lab: Lab) -> tuple[Host, Host]:
+    """A hub at 10.9.0.1, and a machine from which every caller of crowd.py has an address of its own."""
+    hub, crowd = lab.host("hub"), lab.host("crowd")
+    lab.cable(hub, "eth0", crowd, "eth0")
+    hub.run("ip addr add 10.9.0.1/24 dev eth0")
+    crowd.run("ip addr add 10.9.0.66/24 dev eth0")
+    crowd.run("ip route add local 10.64.0.0/16 dev lo")
+    hub.run("ip route add 10.64.0.0/16 via 10.9.0.66")
+    return hub, crowd
 
 
 def machine(host: Host) -> dict[str, str]:
