@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,8 @@ from tests.plane.tunnel import Tunnel
 
 PATIENCE_S = 20
 TOLD_PUT = 1  # of keep.c
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # linux/ptrace.h
+WALL = 0x40000000  # linux/wait.h
 RENEWED = 75  # EX_TEMPFAIL, on which its unit starts the next one
 
 
@@ -41,6 +46,22 @@ def started(service: ServiceManager) -> Iterator[subprocess.Popen[bytes]]:
         standby.wait(PATIENCE_S)
 
 
+@contextlib.contextmanager
+def held_by_a_debugger(pid: int) -> Iterator[None]:
+    """All its threads; ptrace(2) wants them let go by the thread that took hold of them."""
+    threads = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()]
+    library = ctypes.CDLL(None, use_errno=True)
+    for thread in threads:
+        assert library.ptrace(PTRACE_SEIZE, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+        assert library.ptrace(PTRACE_INTERRUPT, thread, None, None) == 0
+        os.waitpid(thread, WALL)
+    try:
+        yield
+    finally:
+        for thread in threads:
+            library.ptrace(PTRACE_DETACH, thread, None, None)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
 def test_it_goes_on_where_the_plane_ended_and_gives_way_to_the_next(
     tunnel: Tunnel, standby: subprocess.Popen[bytes], how: signal.Signals
@@ -56,6 +77,31 @@ def test_it_goes_on_where_the_plane_ended_and_gives_way_to_the_next(
     with contextlib.closing(tunnel.service.connect()) as client:
         assert client.inventory() == tunnel.before
     assert "discarded" not in tunnel.service.said()
+
+
+def test_a_plane_that_a_signal_stopped_is_ended_as_soon_as_something_waits_for_it(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    tunnel.check(1)
+    wait_until(tunnel.is_written_down, "the peers' list")
+    tunnel.service.child.send_signal(signal.SIGSTOP)
+    tunnel.check(2)
+    assert tunnel.service.child.wait(PATIENCE_S) == -signal.SIGKILL
+    tunnel.service.start()
+    assert standby.wait(PATIENCE_S) == RENEWED
+    tunnel.check(3)
+    assert "was stopped by a signal" in tunnel.service.said()
+
+
+def test_a_plane_that_a_debugger_holds_is_left_alone(
+    tunnel: Tunnel, standby: subprocess.Popen[bytes]
+) -> None:
+    with held_by_a_debugger(tunnel.service.child.pid):
+        tunnel.send_out(1)
+        time.sleep(1)
+        assert tunnel.service.child.poll() is None
+    assert number_of(tunnel.arrived_out().plaintext) == 1
+    assert standby.poll() is None
 
 
 def test_what_waits_in_the_queues_is_forwarded_in_its_order(

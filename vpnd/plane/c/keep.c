@@ -10,7 +10,7 @@
 #include "passing.h"
 #include "service.h"
 
-#define KEPT_MAX 256 /* FileDescriptorStoreMax of the unit */
+#define KEPT_MAX 258 /* FileDescriptorStoreMax of the unit, and what is lent */
 
 enum told { TOLD_PUT = 1, TOLD_DROP, TOLD_ALL, TOLD_FORGET };
 
@@ -85,6 +85,11 @@ bool keep_share(int connection) {
     return is_told;
 }
 
+void keep_lend(const char *name, int fd) {
+    note(name, fd);
+    tell_if_there(TOLD_PUT, name, fd);
+}
+
 void keep_forget(void) {
     tell_if_there(TOLD_FORGET, "", -1);
 }
@@ -143,6 +148,16 @@ int keep_take(const char *name) {
         note(name, fd);
     }
     return fd;
+}
+
+unsigned keep_find(const char *beginning, int *fds, unsigned room) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < keep.count && count < room; i++) {
+        if (strncmp(keep.list[i].name, beginning, strlen(beginning)) == 0) {
+            fds[count++] = keep.list[i].fd;
+        }
+    }
+    return count;
 }
 
 /* What the standby does while it works is not for its own unit to keep: the next process has all

@@ -23,6 +23,9 @@ int keep_take(const char *name);
 void keep_put(const char *name, int fd, bool poll);
 void keep_drop(const char *name);
 
+/* The kept descriptors whose names begin so, at most `room`; they stay where they are. */
+unsigned keep_find(const char *beginning, int *fds, unsigned room);
+
 /* Closes and drops what a former process left and nobody took. */
 void keep_drop_rest(void);
 
@@ -31,6 +34,9 @@ void keep_drop_rest(void);
 /* From now on the standby at the other end of this SOCK_SEQPACKET connection keeps all too; -1:
  * there is none any more. False where it did not take what there is. */
 bool keep_share(int connection);
+
+/* As keep_put, for the standby alone: the next process finds nothing of it. */
+void keep_lend(const char *name, int fd);
 
 /* Tells the standby to let go of everything: there is nothing to go on with. */
 void keep_forget(void);

@@ -57,6 +57,7 @@ static int open_control(struct program *program, const struct options *options) 
     loop_watch(program, program->listen_fd, WATCHED_LISTEN);
     if (program->standbys_fd >= 0) {
         loop_watch(program, program->standbys_fd, WATCHED_STANDBYS);
+        standby_show_self();
     }
     return 0;
 }
@@ -218,7 +219,7 @@ static int move_packets(struct program *program, const struct options *options) 
 
 /* Ends with EX_TEMPFAIL where a new standby is wanted. */
 static int stand_by(struct program *program, const char *path) {
-    struct standby standby;
+    struct standby standby = {.working = {.stat_fd = -1, .pid_fd = -1}};
     const struct plane *plane = &program->plane;
     int error = standby_open(&standby, path);
     program->is_standby = true;
@@ -229,10 +230,10 @@ static int stand_by(struct program *program, const char *path) {
     if (close_sandbox() < 0) {
         return EXIT_FAILURE;
     }
-    program->watchdog_ns = service_watchdog_usec() * 1000;
+    standby.watchdog_ns = program->watchdog_ns = service_watchdog_usec() * 1000;
     service_ready();
     service_status("waits for a packet mover");
-    enum standby_duty duty = standby_wait(&standby, program->signal_fd, program->watchdog_ns);
+    enum standby_duty duty = standby_wait(&standby, program->signal_fd);
     if (duty != STANDBY_WORKS) {
         return duty == STANDBY_ENDS ? EXIT_SUCCESS : EX_TEMPFAIL;
     }

@@ -6,6 +6,7 @@
 #include <linux/if_tun.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -171,6 +172,8 @@ static int allow_with_conditions(scmp_filter_ctx filter) {
         /* abort() of this process */
         {SCMP_SYS(tgkill), ARGUMENT_IS(0, (scmp_datum_t)getpid())},
         {SCMP_SYS(prctl), ARGUMENT_IS(0, PR_SET_NAME)},
+        /* of a process whose descriptor was passed in (stopped.h) */
+        {SCMP_SYS(pidfd_send_signal), ARGUMENT_IS(1, SIGKILL)},
         /* some C libraries write fstat this way */
         {SCMP_SYS(newfstatat), ARGUMENT_IS(3, AT_EMPTY_PATH)},
     };

@@ -8,16 +8,32 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "keep.h"
 #include "passing.h"
 #include "service.h"
+#include "stored.h"
 
 #define NAME_RELIEF  "relief"
+#define NAME_STATE   "state" /* of the working process, and itself; lent to the standby */
+#define NAME_PROCESS "process"
 #define RELIEF_MS    2000 /* a standby that takes longer hangs, and its own watchdog ends it */
 #define NS_PER_MS    UINT64_C(1000000)
 #define WAIT_FOREVER (-1)
+#define LOOK_MS      10
+#define PORTS_MAX    256
+
+enum own { OWN_SIGNAL, OWN_RELIEF, OWN_CONNECTION, OWN };
 
 /* ---- the working process ---- */
+
+void standby_show_self(void) {
+    struct process self;
+    if (process_open_self(&self) == 0) {
+        keep_lend(NAME_STATE, self.stat_fd);
+        keep_lend(NAME_PROCESS, self.pid_fd);
+    }
+}
 
 void standby_relieve(void) {
     int fd = service_take(NAME_RELIEF);
@@ -84,40 +100,96 @@ int standby_open(struct standby *standby, const char *path) {
     return sent < 0 ? -errno : 0;
 }
 
-enum standby_duty standby_wait(struct standby *standby, int signal_fd, uint64_t watchdog_ns) {
-    struct pollfd watched[] = {{.fd = signal_fd, .events = POLLIN},
-                               {.fd = standby->relief_fd, .events = POLLIN},
-                               {.fd = standby->connection, .events = POLLIN}};
-    int timeout_ms = watchdog_ns == 0 ? WAIT_FOREVER : (int)(watchdog_ns / 3 / NS_PER_MS);
+/* Hears what the working process tells, or that it ended; true where there is something to do. */
+static bool is_over(struct standby *standby, enum standby_duty *duty) {
+    switch (keep_learn(standby->connection)) {
+    case KEEP_NEWS:
+        return false;
+    case KEEP_WHOLE:
+        standby->working.stat_fd = keep_take(NAME_STATE);
+        standby->working.pid_fd = keep_take(NAME_PROCESS);
+        service_status("stands by");
+        return false;
+    case KEEP_ENDED:
+        *duty = STANDBY_WORKS;
+        return true;
+    case KEEP_BROKEN_OFF:
+        *duty = STANDBY_RENEWS;
+        return true;
+    case KEEP_FORGOTTEN:
+        break;
+    }
+    *duty = STANDBY_ENDS;
+    return true;
+}
+
+static void tend_watchdog(struct standby *standby, uint64_t now_ns) {
+    if (standby->watchdog_ns > 0 &&
+        elapsed_ns(standby->watched_at_ns, now_ns) >= standby->watchdog_ns / 3) {
+        service_watchdog();
+        standby->watched_at_ns = now_ns;
+    }
+}
+
+/* Ends the working process where two looks find it stopped; its end is then seen as any other. */
+static void look(struct standby *standby, uint64_t now_ns) {
+    if (process_stays_stopped(&standby->working, now_ns) && process_end(&standby->working)) {
+        fputs("vpnd-plane: the working process was stopped by a signal: killed, to go on\n",
+              stderr);
+    }
+}
+
+/* What the working process should read soon. */
+static unsigned watch_ports(struct pollfd *watched) {
+    int fds[PORTS_MAX];
+    unsigned count = keep_find(KIND_QUEUE "-", fds, PORTS_MAX);
+    count += keep_find(KIND_SOCKET "-", fds + count, PORTS_MAX - count);
+    for (unsigned i = 0; i < count; i++) {
+        watched[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    }
+    return count;
+}
+
+static bool is_any_ready(const struct pollfd *watched, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        if (watched[i].revents != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum standby_duty standby_wait(struct standby *standby, int signal_fd) {
+    struct pollfd watched[OWN + PORTS_MAX] = {
+        [OWN_SIGNAL] = {.fd = signal_fd, .events = POLLIN},
+        [OWN_RELIEF] = {.fd = standby->relief_fd, .events = POLLIN},
+        [OWN_CONNECTION] = {.fd = standby->connection, .events = POLLIN}};
+    int sleep_ms =
+        standby->watchdog_ns == 0 ? WAIT_FOREVER : (int)(standby->watchdog_ns / 3 / NS_PER_MS);
+    bool rests = false; /* between two looks, with no eye on the ports */
     for (;;) {
-        if (poll(watched, 3, timeout_ms) < 0) {
+        unsigned ports = rests ? 0 : watch_ports(watched + OWN);
+        if (poll(watched, OWN + ports, rests ? LOOK_MS : sleep_ms) < 0) {
             if (errno == EINTR) {
                 continue; /* what it told before is not to be read again */
             }
             return STANDBY_RENEWS;
         }
-        service_watchdog();
-        if (watched[0].revents != 0) {
+        uint64_t now_ns = boottime_ns();
+        enum standby_duty duty;
+        tend_watchdog(standby, now_ns);
+        if (watched[OWN_SIGNAL].revents != 0) {
             return STANDBY_ENDS;
         }
-        if (watched[1].revents != 0) {
+        if (watched[OWN_RELIEF].revents != 0) {
             return STANDBY_RENEWS;
         }
-        if (watched[2].revents == 0) {
-            continue;
+        if (watched[OWN_CONNECTION].revents != 0 && is_over(standby, &duty)) {
+            return duty;
         }
-        switch (keep_learn(standby->connection)) {
-        case KEEP_NEWS:
-            break;
-        case KEEP_WHOLE:
-            service_status("stands by");
-            break;
-        case KEEP_ENDED:
-            return STANDBY_WORKS;
-        case KEEP_BROKEN_OFF:
-            return STANDBY_RENEWS;
-        case KEEP_FORGOTTEN:
-            return STANDBY_ENDS;
+        rests = is_any_ready(watched + OWN, ports);
+        if (rests || standby->working.stopped_since_ns != 0) {
+            look(standby, now_ns);
         }
     }
 }

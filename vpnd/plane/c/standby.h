@@ -6,6 +6,9 @@
  * the other with the standby alone, so that its end is seen. Which of two works is settled by the
  * locks of the memories (shared.h), whatever happens here.
  *
+ * A process that a signal stopped moves nothing and does not end. The standby sees it as soon as
+ * something waits in a queue or a socket, and ends it.
+ *
  * Owns how the two find each other, and when the standby begins and ends. Moves no packet.
  */
 #ifndef VPND_STANDBY_H
@@ -14,7 +17,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "stopped.h"
+
 /* ---- the working process ---- */
+
+/* Before the sandbox closes: lets every standby see whether we were stopped. */
+void standby_show_self(void);
 
 /* Sends away the standby that works in our place, and returns when it has ended. */
 void standby_relieve(void);
@@ -31,6 +39,9 @@ bool standby_hear(int connection);
 struct standby {
     int connection; /* to the working process */
     int relief_fd;  /* readable: another process is here to work */
+    struct process working;
+    uint64_t watchdog_ns; /* as service_watchdog_usec has it; 0: none */
+    uint64_t watched_at_ns;
 };
 
 enum standby_duty {
@@ -42,7 +53,7 @@ enum standby_duty {
 /* Finds the working process at the path. 0 or -errno. */
 int standby_open(struct standby *standby, const char *path);
 
-/* Waits until there is something to do. `watchdog_ns` as service_watchdog_usec has it. */
-enum standby_duty standby_wait(struct standby *standby, int signal_fd, uint64_t watchdog_ns);
+/* Waits until there is something to do. */
+enum standby_duty standby_wait(struct standby *standby, int signal_fd);
 
 #endif

@@ -19,8 +19,6 @@
 #define NAME_STORE    "store"
 #define NAME_SESSIONS "sessions"
 #define NAME_COUNTERS "counters"
-#define KIND_QUEUE    "queue"
-#define KIND_SOCKET   "socket"
 
 struct memories {
     struct store_head head;

@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define KIND_QUEUE  "queue"
+#define KIND_SOCKET "socket"
+
 /* The descriptor of that name, ours to close, or -1; one of two is as good as none. */
 int stored_take(const char *name);
 
