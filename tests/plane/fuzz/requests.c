@@ -268,6 +268,11 @@ static bool is_together(const uint8_t *data, size_t size) {
     return size >= STEP && data[0] >> 5 == TOGETHER;
 }
 
+/* May the next message hold several requests? One of bytes alone may say anything. */
+static bool is_several(const uint8_t *data, size_t size) {
+    return is_together(data, size) || (size >= STEP && data[0] >> 5 == HEADLESS);
+}
+
 /* Makes and sends one message; false if the input is at its end. */
 static bool send_step(int fd, const uint8_t **data, size_t *size, uint32_t sequence) {
     static uint8_t message[WIRE_MESSAGE_MAX];
@@ -317,8 +322,8 @@ static bool read_reply(int fd, struct wire_header *header) {
     }
 }
 
-/* Has what was sent together served, however many refusals wait for the socket in between. */
-static void serve_together(int fd) {
+/* Has what came in one message served, however many refusals wait for the socket in between. */
+static void serve_several(int fd) {
     struct wire_header header;
     while (read_reply(fd, &header) || connection.outgoing_size > 0) {
         connection_ready(&connection);
@@ -334,7 +339,7 @@ static void talk(int fd, const uint8_t *data, size_t size) {
     static struct state after;
     for (uint32_t sequence = 1; sequence <= MESSAGES_MAX; sequence++) {
         struct wire_header header;
-        bool together = is_together(data, size);
+        bool several = is_several(data, size);
         state_take(&before);
         if (!send_step(fd, &data, &size, sequence)) {
             return;
@@ -343,8 +348,8 @@ static void talk(int fd, const uint8_t *data, size_t size) {
         if (plane.stopping || connection.fd < 0) {
             return;
         }
-        if (together) {
-            serve_together(fd);
+        if (several) {
+            serve_several(fd);
         } else {
             require(read_reply(fd, &header));
             if (header.error != 0) {
