@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 CACHE = Path("/var/cache/vpnd-test")
 MIRROR = "http://deb.debian.org/debian"
+_UNUSED_S = 7 * 24 * 3600
 RELEASES = {"bookworm": "12", "trixie": "13"}
 
 _ENVIRONMENT = {
@@ -66,17 +69,21 @@ def bare_root(release: str) -> Path:
 def furnished_root(release: str, name: str, wanted: str, furnish: Callable[[Path], None]) -> Path:
     """Gives a cached root of a release with more in it: `furnish` is called on a copy to add that.
 
-    `wanted` describes what is added; a cached one that was made with another is made anew.
+    `wanted` describes what is added; each description has a root of its own, so that two checkouts do not
+    take each other's away. One that nobody used for a week goes.
     """
     lower = bare_root(release)
-    root, stamp = CACHE / f"{release}-{name}", CACHE / f"{release}-{name}.stamp"
+    root = CACHE / f"{release}-{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     with _alone(f"{release}-{name}"):
-        if not (root.exists() and stamp.exists() and stamp.read_text() == wanted):
-            stamp.unlink(missing_ok=True)
+        if not _stamp(root).exists():
             shutil.rmtree(root, ignore_errors=True)
             _run(["cp", "-a", str(lower), str(root)])
             furnish(root)
-            stamp.write_text(wanted)
+        _stamp(root).touch()
+        for other in CACHE.glob(f"{release}-{name}-*.stamp"):
+            if other.stat().st_mtime < time.time() - _UNUSED_S:
+                shutil.rmtree(other.with_suffix(""), ignore_errors=True)
+                other.unlink()
     return root
 
 
@@ -112,6 +119,11 @@ def run_in(
 def keep_changes(root: Path, changes: Path) -> None:
     """Copies what commands added in `changes` into the root itself; removals are not carried over."""
     _run(["cp", "-a", "--remove-destination", f"{changes}/upper/.", str(root)])
+
+
+def _stamp(root: Path) -> Path:
+    """Stands for a root that is whole; its time is that of the last use."""
+    return root.with_suffix(".stamp")
 
 
 def _bootstrap(release: str, root: Path) -> None:

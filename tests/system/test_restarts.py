@@ -24,6 +24,10 @@ BATCH = 64  # packets
 GAP_MS = 50  # without forwarding, at most
 
 
+def leave_alone(_: Machine) -> None:
+    pass
+
+
 def restart(machine: Machine) -> None:
     machine.run("systemctl restart vpnd@site")
 
@@ -98,24 +102,29 @@ def test_a_restart_of_the_daemon_is_noticed_by_nobody(young: Pair, act: Callable
     assert handshakes(b) == before
 
 
+def retransmissions(pair: Pair, act: Callable[[Machine], None]) -> int:
+    """How many there were in three seconds of TCP, in the middle of which something is done."""
+    acting = threading.Timer(1.0, act, (pair.a.machine,))
+    acting.start()
+    end = iperf3(pair.a.office, pair.b.office, pair.b.office_address, seconds=3, options="-b 100M")
+    acting.join()
+    settle(pair.a)
+    sent = end["sum_sent"]
+    assert isinstance(sent, dict)
+    return int(sent["retransmits"])
+
+
 @pytest.mark.parametrize("act", [restart, kill])
 def test_a_restart_of_the_daemon_costs_tcp_no_retransmission(
     young: Pair, act: Callable[[Machine], None]
 ) -> None:
-    """What a busy machine costs comes now and then; what a restart cost would come in every round."""
-    a, b = young.a, young.b
-    counts: list[int] = []
+    """What a busy machine costs comes now and then, and without it too; what it cost would come each time."""
+    counts, without = [retransmissions(young, act)], [0]
     while 0 not in counts and len(counts) < RETRANSMISSION_ROUNDS:
-        acting = threading.Timer(1.0, act, (a.machine,))
-        acting.start()
-        end = iperf3(a.office, b.office, b.office_address, seconds=3, options="-b 100M")
-        acting.join()
-        settle(a)
-        sent = end["sum_sent"]
-        assert isinstance(sent, dict)
-        counts.append(int(sent["retransmits"]))
-    print(f"{act.__name__}: retransmissions {counts}")
-    assert 0 in counts
+        without.append(retransmissions(young, leave_alone))
+        counts.append(retransmissions(young, act))
+    print(f"{act.__name__}: retransmissions {counts}, and without it {without[1:]}")
+    assert min(counts) <= max(without)
 
 
 @pytest.mark.parametrize("act", [restart_plane, kill_plane, crash_plane, stop_plane, restart_target])
@@ -160,24 +169,45 @@ def test_a_packet_mover_that_hangs_is_ended_by_its_watchdog_and_the_session_goes
     )
 
 
-def test_the_package_is_installed_anew_over_the_tunnel_itself(young: Pair, package: Path) -> None:
-    """An administrator comes in by the tunnel; the ssh session sees the whole upgrade through."""
+def same_version(_: Machine, package: Path) -> str:
+    return f"/root/{package.name}"
+
+
+def higher_version(machine: Machine, package: Path) -> str:
+    machine.run(f"dpkg-deb -R /root/{package.name} /root/next")
+    machine.run("sed -i 's/^Version: .*/&+next/' /root/next/DEBIAN/control")
+    machine.run("dpkg-deb -b /root/next /root/next.deb")
+    return "/root/next.deb"
+
+
+def administer(pair: Pair, command: str) -> str:
+    """Runs it on the left machine as an administrator does who comes in by the tunnel from the right one."""
+    a, b = pair.a.machine, pair.b.machine
+    key = "/root/.ssh/id_ed25519"
+    b.run(f"test -e {key} || ssh-keygen -q -t ed25519 -N '' -f {key}")
+    a.write("/root/.ssh/authorized_keys", b.output(f"cat {key}.pub") + "\n", mode=0o600)
+    ssh = f"ssh -o StrictHostKeyChecking=no -o ServerAliveInterval=2 root@{TUNNEL['a']} '{command}'"
+    return b.output(ssh, timeout_s=120)
+
+
+@pytest.mark.parametrize("file", [same_version, higher_version])
+def test_the_package_is_installed_over_the_tunnel_itself(
+    young: Pair, package: Path, file: Callable[[Machine, Path], str]
+) -> None:
+    """Reinstalled and upgraded; the ssh session sees the whole of it through."""
     a, b = young.a, young.b
-    b.machine.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
-    a.machine.write(
-        "/root/.ssh/authorized_keys", b.machine.output("cat /root/.ssh/id_ed25519.pub") + "\n", mode=0o600
-    )
-    plane, before = a.machine.pid(PLANE), handshakes(b)
-    daemon = a.machine.pid(DAEMON)
-    command = f"apt-get install -y --reinstall /root/{package.name} && echo whole"
-    with stream(b.office, a.office, a.office_address, mbit=100) as seen:
-        ssh = f"ssh -o StrictHostKeyChecking=no -o ServerAliveInterval=2 root@{TUNNEL['a']} '{command}'"
-        printed = b.machine.output(ssh, timeout_s=120)
-        settle(a)
-    print(f"reinstall over the tunnel: {seen}")
-    assert printed.splitlines()[-1] == "whole"
-    assert a.machine.pid(PLANE) != plane
-    assert a.machine.pid(DAEMON) != daemon
-    assert seen.lost == 0
+    before, gaps = handshakes(b), []
+    command = f"apt-get install -y --reinstall {file(a.machine, package)} && echo whole"
+    while len(gaps) < ROUNDS and min(gaps, default=GAP_MS + 1) > GAP_MS:
+        plane, daemon = a.machine.pid(PLANE), a.machine.pid(DAEMON)
+        with stream(b.office, a.office, a.office_address, mbit=100) as seen:
+            printed = administer(young, command)
+            settle(a)
+        print(f"{file.__name__} over the tunnel: {seen}")
+        assert printed.splitlines()[-1] == "whole"
+        assert plane != a.machine.pid(PLANE)
+        assert daemon != a.machine.pid(DAEMON)
+        assert seen.lost == 0
+        gaps.append(seen.gap_ms)
     assert handshakes(b) == before
-    assert seen.gap_ms <= GAP_MS
+    assert min(gaps) <= GAP_MS
