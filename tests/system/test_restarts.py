@@ -196,7 +196,8 @@ def test_the_package_is_installed_over_the_tunnel_itself(
 ) -> None:
     """Reinstalled and upgraded; the ssh session sees the whole of it through."""
     a, b = young.a, young.b
-    before, gaps = handshakes(b), []
+    before = handshakes(b)
+    gaps: list[float] = []
     command = f"apt-get install -y --reinstall {file(a.machine, package)} && echo whole"
     while len(gaps) < ROUNDS and min(gaps, default=GAP_MS + 1) > GAP_MS:
         plane, daemon = a.machine.pid(PLANE), a.machine.pid(DAEMON)
