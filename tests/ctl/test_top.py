@@ -64,11 +64,23 @@ def test_the_table_is_drawn_as_often_as_was_asked(console: Console) -> None:
     assert console.now == 1003.0
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    console.is_terminal = True
+    with FakeDaemon(console.runtime_dir, "site", {Status: [status()]}):
+        result = console.run("top", "-n", "1")
+    assert "site berlin up" in " ".join(result.out.split())
+    assert "\x1b" not in result.out
+
+
 def test_on_a_terminal_what_does_not_fit_is_counted(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LINES", "12")
     monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("TERM", "xterm")
     console.is_terminal = True
     peers = tuple(replace(BERLIN, name=f"p{number:02}", public_key=str(number)) for number in range(40))
     with FakeDaemon(console.runtime_dir, "site", {Status: [status(peers=peers)]}):

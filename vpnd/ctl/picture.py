@@ -25,9 +25,10 @@ _WIDTH = 160  # characters, where no terminal says otherwise
 
 def show(terminal: Terminal, frames: Iterable[Frame]) -> None:
     """Shows the frames as they come."""
-    is_screen = terminal.out.isatty()
+    is_screen = terminal.out.isatty() and not Console(file=terminal.out).is_dumb_terminal
     console = Console(
         file=terminal.out,
+        force_terminal=is_screen,
         no_color=not terminal.has_colour,
         width=None if is_screen else _WIDTH,
         highlight=False,

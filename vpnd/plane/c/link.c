@@ -11,6 +11,8 @@
 
 #include "plane.h"
 
+#define COPIED_MAX 256
+
 _Static_assert(WIRE_NAME_SIZE == IFNAMSIZ, "a link's name");
 
 #ifndef TUN_F_USO4 /* headers of Linux before 6.2 lack them */
@@ -157,11 +159,8 @@ unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, un
     *is_dry = false;
     while (count < room && bytes < READ_BYTES) {
         struct frame *frame = &frames[count];
-        struct iovec parts[2] = {
-            {&frame->header, sizeof(frame->header)},
-            {frame->bytes, FRAME_SIZE_MAX},
-        };
-        ssize_t got = readv(link->fds[queue], parts, 2);
+        uint8_t *place = frame->bytes - sizeof(frame->header);
+        ssize_t got = read(link->fds[queue], place, sizeof(frame->header) + FRAME_SIZE_MAX);
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -176,6 +175,7 @@ unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, un
             drop_count(plane, NULL, DROP_link_not_ip, 1);
             continue;
         }
+        memcpy(&frame->header, place, sizeof(frame->header));
         frame->size = (size_t)got - sizeof(frame->header);
         bytes += frame->size;
         count++;
@@ -186,6 +186,18 @@ unsigned link_read(struct plane *plane, unsigned queue, struct frame *frames, un
     return count;
 }
 
+/* A small frame is copied together: that costs less than the kernel's look at a second vector. */
+static ssize_t write_vectors(int fd, const struct iovec *vectors, unsigned count) {
+    uint8_t whole[COPIED_MAX];
+    size_t head = vectors[0].iov_len;
+    if (count != 2 || head + vectors[1].iov_len > sizeof(whole)) {
+        return writev(fd, vectors, (int)count);
+    }
+    memcpy(whole, vectors[0].iov_base, head);
+    memcpy(whole + head, vectors[1].iov_base, vectors[1].iov_len);
+    return write(fd, whole, head + vectors[1].iov_len);
+}
+
 bool link_write(struct plane *plane, unsigned queue, const struct iovec *vectors, unsigned count) {
     struct link *link = &plane->link;
     if (link->queues == 0 || !atomic_load(&link->works)) {
@@ -193,7 +205,7 @@ bool link_write(struct plane *plane, unsigned queue, const struct iovec *vectors
     }
     ssize_t put;
     do {
-        put = writev(link->fds[queue % link->queues], vectors, (int)count);
+        put = write_vectors(link->fds[queue % link->queues], vectors, count);
     } while (put < 0 && errno == EINTR);
     if (put >= 0) {
         counter_add(&plane->counters->link_tx_packets, 1);

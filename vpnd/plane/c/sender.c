@@ -160,7 +160,7 @@ static bool may_gso(const struct sender *sender, const struct peer *peer) {
         return false;
     }
     uint64_t refused_ns = atomic_load_explicit(&peer->gso_refused_ns, memory_order_relaxed);
-    return refused_ns == 0 || elapsed_ns(refused_ns, sender->now_ns) >= GSO_REST_NS;
+    return refused_ns == 0 || elapsed_ns(refused_ns, boottime_ns()) >= GSO_REST_NS;
 }
 
 /* How many datagrams from `first` on make one parcel. They lie one behind the other. */
@@ -286,7 +286,7 @@ static bool forget_gso(struct sender *sender, unsigned first, int error) {
         (error != EIO && error != EINVAL && error != EMSGSIZE)) {
         return false;
     }
-    atomic_store(&peer->gso_refused_ns, sender->now_ns);
+    atomic_store(&peer->gso_refused_ns, boottime_ns());
     __atomic_store_n(&peer->counters->gso_error, (uint32_t)error, __ATOMIC_RELAXED);
     return true;
 }
@@ -364,9 +364,6 @@ static unsigned send_some(struct sender *sender, unsigned first, bool *may_wait)
 
 void sender_flush(struct sender *sender) {
     bool may_wait = true;
-    if (sender->count > 0) {
-        sender->now_ns = boottime_ns();
-    }
     for (unsigned first = 0; first < sender->count;) {
         first += send_some(sender, first, &may_wait);
     }

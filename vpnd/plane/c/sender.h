@@ -54,7 +54,6 @@ struct sender {
     unsigned count;
     unsigned aims_count;
     unsigned failed; /* datagrams the kernel did not take since the caller cleared it */
-    uint64_t now_ns; /* of the present flush */
     struct sending sendings[RUN_MAX];
     struct aim aims[RUN_MAX];
     struct parcel parcels[RUN_MAX];
