@@ -23,6 +23,8 @@ from vpnd.host.table import PROTOCOL_NUMBERS, Chain, Collection, Element, Hook, 
 REFUSED_FOR_S = 600  # that a refusal is remembered after its last packet
 _REFUSED_MAX = 4096  # pairs of addresses remembered: a peer that scans must not fill the machine's memory
 _PORTS = (0, 65535)
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+_ICMP = f"{PROTOCOL_NUMBERS['icmp']}, {PROTOCOL_NUMBERS['ipv6-icmp']}"
 _IP = {4: "ip", 6: "ip6"}
 _ANY = frozenset({Permission()})
 
@@ -67,7 +69,7 @@ def _groups_chain(sources: Sequence[Collection]) -> Chain:
         (
             Rule("ct direction reply accept", "answers to what was begun towards a peer"),
             Rule(
-                "ct state related meta l4proto { icmp, ipv6-icmp } accept",
+                f"ct state related meta l4proto {{ {_ICMP} }} accept",
                 "errors about a connection that stands",
             ),
             *(
@@ -165,7 +167,7 @@ def _services(version: int, permissions: Iterable[Permission]) -> Iterator[tuple
     for name, of_protocol in sorted(boxes.items()):
         number = PROTOCOL_NUMBERS[name]
         for addresses, (low, high) in cut_boxes(of_protocol):
-            text = f"{_range(version, addresses)} . {name} . {low}-{high}"
+            text = f"{_range(version, addresses)} . {number} . {low}-{high}"
             yield text, (addresses, (number, number), (low, high))
 
 
@@ -181,7 +183,7 @@ def _range(version: int, bounds: Bounds) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What was refused from one address to another lately; `protocol` as nft names it."""
+    """What was refused from one address to another lately; `protocol` by its name where it has one."""
 
     source: ipaddress.IPv4Address | ipaddress.IPv6Address
     destination: ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -200,5 +202,6 @@ def refusals(instance: str) -> list[Refusal]:
                 source, destination, protocol = element["elem"]["val"]["concat"]
                 packets = int(element["elem"]["counter"]["packets"])
                 source, destination = map(ipaddress.ip_address, (source, destination))
-                found.append(Refusal(source, destination, str(protocol), packets))
+                known_as = _PROTOCOL_NAMES.get(protocol, str(protocol))
+                found.append(Refusal(source, destination, known_as, packets))
     return found

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from vpnd.host.disjoint import merge
 from vpnd.host.plan import FullTunnelPlan, Network
-from vpnd.host.table import Chain, Collection, Element, Hook, Rule
+from vpnd.host.table import PROTOCOL_NUMBERS, Chain, Collection, Element, Hook, Rule
 
 KILL_SWITCH = "outside"  # the chain that judges what leaves by another link
 _NEIGHBOURS = "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld2-listener-report"
@@ -25,7 +25,7 @@ def kill_switch_parts(
     if plan is None or not plan.kill_switch:
         return (), ()
     outside = [
-        Rule(f"meta mark 0x{plan.mark:x} meta l4proto udp accept", "the tunnel's own"),
+        Rule(f"meta mark 0x{plan.mark:x} meta l4proto {PROTOCOL_NUMBERS['udp']} accept", "the tunnel's own"),
         Rule("udp sport 68 udp dport 67 accept", "DHCP"),
         Rule("udp sport 546 udp dport 547 accept", "DHCPv6"),
         Rule(f"icmpv6 type {{ {_NEIGHBOURS} }} accept", "neighbours and routers"),

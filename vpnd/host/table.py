@@ -24,6 +24,7 @@ from vpnd.host.netlink import Netlink
 from vpnd.host.nft import has_nft, listing, run_script
 from vpnd.host.plan import Change
 
+# nft knows no names where the machine has no /etc/protocols: rules are written with these.
 PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
 _COMMENT_BYTES = 120  # the kernel keeps 128, the closing zero included
 _FOREIGN = "not ours"
