@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     if options.catalogue:
         return catalogue.print_table()
+    # A shell's background leaves it ignored, also by the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = options.part or NAMES
     if options.system:
         wanted = ("machines", "system")
