@@ -172,9 +172,9 @@ def test_a_peer_with_an_address_of_its_own_needs_none_of_the_pool(site: Site) ->
     config = site.load(text)
     assert config.pool is not None
     a, b = config.peers
-    assert [is_assigned(each, config.pool) for each in (a, b)] == [True, False]
+    assert [is_assigned(each.networks, config.pool) for each in (a, b)] == [True, False]
     inside = replace(b, networks=(ip_network("10.8.0.2/32"),))
-    assert is_assigned(inside, config.pool)
+    assert is_assigned(inside.networks, config.pool)
     assert fixed_address(inside, config.pool.networks[0]) == ip_address("10.8.0.2")
     assert fixed_address(b, config.pool.networks[0]) is None
 

@@ -88,6 +88,42 @@ def test_what_the_operator_gives_goes_into_the_token(console: Console) -> None:
     assert token.terms.expires == pytest.approx(time.time() + 1800, abs=60)
 
 
+POOL = '[pool]\nipv4 = "10.8.0.0/29"\n[push]\nroutes = ["10.20.0.0/16"]\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "old", "new", "networks", "route"),
+    [
+        ("anna", "", "", ("10.8.0.0/29", "10.20.0.0/16"), False),
+        ("anna --network 10.8.0.3", "", "", ("10.8.0.0/29", "10.20.0.0/16"), False),
+        # what is neither pushed nor of the pool has no route but its own
+        ("anna --route 10.30.0.0/16", "", "", ("10.8.0.0/29", "10.20.0.0/16", "10.30.0.0/16"), True),
+        ("anna", '10.8.0.0/29"\n', '10.8.0.4/30"\n', ("10.8.0.0/29", "10.8.0.4/30", "10.20.0.0/16"), True),
+        ("anna", '"10.20.0.0/16"', '"0.0.0.0/0"', ("10.8.0.0/29", "0.0.0.0/0"), True),
+        ("anna", "[interface]", '[interface]\ntype = "tap"', ("10.8.0.0/29", "10.20.0.0/16"), False),
+    ],
+)
+def test_of_a_hub_with_a_pool_who_is_invited_takes_what_it_gives(
+    console: Console, words: str, old: str, new: str, networks: tuple[str, ...], route: bool
+) -> None:
+    main = (MAIN + POOL).replace(', "10.8.0.4/31"', "").replace(old, new)
+    terms = token_of(invite(console, words, main=main)).terms
+    assert (terms.is_assigned, terms.addresses, terms.networks, terms.route) == (True, (), networks, route)
+
+
+def test_a_peer_with_an_address_outside_the_pool_is_given_none(console: Console) -> None:
+    main = (MAIN + POOL).replace(', "10.8.0.4/31"', "")
+    terms = token_of(invite(console, "anna --network 10.30.0.9", main=main)).terms
+    assert (terms.is_assigned, terms.addresses, terms.route) == (False, ("10.30.0.9/32",), True)
+    assert terms.networks == ("10.8.0.0/29",)
+
+
+def test_an_invited_peer_is_in_its_groups(console: Console) -> None:
+    token_of(invite(console, "anna --group staff --group branches"))
+    file = tomllib.loads((console.config_dir / "site.d/anna.toml").read_text())
+    assert file["groups"] == ["staff", "branches"]
+
+
 def test_a_bridged_peer_needs_no_address(console: Console) -> None:
     main = MAIN.replace("[interface]", '[interface]\ntype = "tap"')
     terms = token_of(invite(console, "anna", main=main)).terms
@@ -177,6 +213,24 @@ def test_a_machine_that_joined_has_key_and_configuration(
     assert [path.stat().st_mode & 0o777 for path in (*secrets, file)] == [0o600, 0o600, 0o644]
     assert console.run("check", str(file)).code == 0
     assert enrolled == [(token, False)]
+
+
+@pytest.mark.parametrize(("route", "networks"), [(False, ("10.8.0.0/24",)), (True, ("0.0.0.0/0",))])
+def test_who_joins_a_pool_takes_what_it_is_told_within_the_networks(
+    console: Console, enrolled: list[tuple[Token, bool]], route: bool, networks: tuple[str, ...]
+) -> None:
+    terms = replace(TOKEN.terms, is_assigned=True, addresses=(), route=route, networks=networks)
+    assert start(console, replace(TOKEN, terms=terms), "--no-start").code == 0
+    file = console.config_dir / "hub.toml"
+    written = tomllib.loads(file.read_text())
+    assert written["interface"]["addresses"] == "assigned"
+    hub = written["peer"]["hub"]
+    assert (hub["networks"], hub["route"]) == (list(networks), route)
+    assert hub["accept"] == ["address", "routes", "dns", "mtu"]
+    # everything through the tunnel, and not the tunnel through itself
+    assert ("routing" in written) == (networks == ("0.0.0.0/0",))
+    assert console.run("check", str(file)).code == 0
+    assert len(enrolled) == 1
 
 
 def test_a_join_that_was_cut_short_goes_on_with_its_key(

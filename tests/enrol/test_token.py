@@ -52,6 +52,16 @@ def test_one_wrong_character_is_noticed(place: int, character: str) -> None:
         decode_token(changed)
 
 
+def test_a_token_of_a_hub_with_a_pool_says_so() -> None:
+    token = replace(TOKEN, terms=replace(TERMS, addresses=(), is_assigned=True, route=False))
+    assert decode_token(token.encode()) == token
+
+
+def test_a_token_that_knows_no_pool_is_one_of_a_hub_without() -> None:
+    terms = decode_token(text_of(HEAD + json.dumps(GOOD).encode())).terms
+    assert (terms.is_assigned, terms.route) == (False, True)
+
+
 HEAD = bytes((1,)) + bytes(64) + b"\0"
 GOOD = {
     "name": "hub",

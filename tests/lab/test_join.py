@@ -5,12 +5,14 @@ client 10.9.0.2 ─── 10.9.0.1 hub, 10.8.0.1/24 and fd08::1/64 in the tunnel
 
 from __future__ import annotations
 
-from tests.lab.namespaces import Lab, eventually
+import json
+
+from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.pair import PORT
 from tests.lab.vpnd import BIN, Vpnd
 
 
-def build(lab: Lab) -> tuple[Vpnd, Vpnd]:
+def build(lab: Lab, gives: str = "") -> tuple[Vpnd, Vpnd]:
     """The hub runs, and asks strangers to knock; of the client there is nothing but the machine."""
     hub, client = lab.host("hub"), lab.host("client")
     lab.cable(hub, "eth0", client, "eth0")
@@ -19,12 +21,12 @@ def build(lab: Lab) -> tuple[Vpnd, Vpnd]:
     vpnd = Vpnd(hub, "hub")
     knock = vpnd.new_psk("knock")
     vpnd.configure(f"""\
-        [interface]
-        addresses = ["10.8.0.1/24", "fd08::1/64"]
-        [local]
-        listen = ["10.9.0.1:{PORT}"]
-        knock = "{knock}"
-    """)
+[interface]
+addresses = ["10.8.0.1/24", "fd08::1/64"]
+[local]
+listen = ["10.9.0.1:{PORT}"]
+knock = "{knock}"
+{gives}""")
     vpnd.start()
     joining = Vpnd(client, "office")
     joining.key.file.unlink()
@@ -91,5 +93,70 @@ def test_from_token_to_ping_and_never_again(lab: Lab) -> None:
     # no secret is in any log
     for each in (token, expired):
         assert each[60:90] not in hub.log() + client.log()
+    hub.assert_no_error()
+    client.assert_no_error()
+
+
+POOL = """\
+[pool]
+ipv4 = "10.8.0.0/24"
+ipv6 = "fd08::/64"
+[push]
+routes = ["10.20.0.0/16"]
+mtu = 1380
+[groups.ping]
+allow = ["icmp"]
+"""
+
+
+def routes(host: Host) -> set[str]:
+    """The routes into the tunnel that are vpnd's, and not an address's."""
+    return {each["dst"] for each in json.loads(host.output("ip -j route show proto 176"))}
+
+
+def test_a_pool_gives_whoever_joins_all_it_gives_with_the_first_handshake(lab: Lab) -> None:
+    """No reload of the hub lies between; what it pushes later is followed, and a group has its member."""
+    hub, client = build(lab, POOL)
+    leased = hub.new_key("other").public
+    hub.ctl(f"peer add berlin --public-key {leased}")
+    before = hub.peer_now("berlin")["networks"]
+    token = invite(hub, "anna --group ping")
+    assert hub.peer_now("berlin")["networks"] == before == ["10.8.0.2/32", "fd08::2/128"]
+    # What the token's key was given is the peer's, and survives the change of keys.
+    assert hub.peer_now("anna")["networks"] == ["10.8.0.3/32", "fd08::3/128"]
+    code, said = join(client, token)
+    assert code == 0, said
+    client.start()
+    client.wait_up()
+    status = client.status()
+    assert status["link"]["addresses"] == ["10.8.0.3/24", "fd08::3/64"]
+    assert (status["link"]["mtu"], status["health"]) == (1380, [])
+    assert client.peer_now("hub")["handshakes"] == 1
+    assert routes(client.host) == {"10.20.0.0/16"}
+    assert client.host.pings("10.8.0.1")
+    assert hub.host.pings("fd08::3")
+    assert hub.log().count("reloaded") == 2  # by the two commands before the join
+    own = hub.peer_now("anna")["public_key"]
+    assert f'[lease."{own}"]\nname = "anna"\n' in (hub.state_dir / "leases.toml").read_text()
+    # A reload finds nothing to do: all that it would do was done.
+    assert hub.ctl("reload --dry-run").stdout == "nothing to change\n"
+    assert "ping: anna" in hub.ctl("show groups").stdout
+    # What is pushed anew comes without a handshake.
+    hub.config_file.write_text(hub.config_file.read_text().replace("10.20.0.0/16", "10.20.8.0/21"))
+    hub.ctl("reload")
+    eventually(lambda: routes(client.host) == {"10.20.8.0/21"}, what="the other route")
+    assert client.peer_now("hub")["handshakes"] == 1
+    # The same machine, invited by another name: its key has the address it had, and the table follows.
+    client.stop()
+    client.teardown()
+    client.config_file.unlink()
+    hub.ctl("peer remove anna")
+    token = invite(hub, "boris --group ping")
+    assert hub.peer_now("boris")["networks"] == ["10.8.0.4/32", "fd08::4/128"]
+    assert join(client, token)[0] == 0
+    client.start()
+    client.wait_up()
+    assert hub.peer_now("boris")["networks"] == ["10.8.0.3/32", "fd08::3/128"]
+    assert client.host.pings("10.8.0.1")
     hub.assert_no_error()
     client.assert_no_error()

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from vpnd.config.values import IPAddress, IPInterface, IPNetwork, PeerConfig, PoolConfig
 
 
-def is_assigned(peer: PeerConfig, pool: PoolConfig) -> bool:
-    """Tells whether the pool serves this peer: not one that has an address outside the pool already."""
+def is_assigned(networks: Iterable[IPNetwork], pool: PoolConfig) -> bool:
+    """Tells whether the pool serves a peer with these: not one that has an address outside it already."""
     return all(
         any(is_inside(network, each) for each in pool.networks)
-        for network in peer.networks
+        for network in networks
         if network.num_addresses == 1
     )
 

@@ -149,7 +149,8 @@ def _check_pool(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
         configs = [peer.config for peer in peers]
         free = network.num_addresses - len(kept_out(network, sections.interface.addresses))
         needed = len(set(fixed_addresses(configs, network))) + sum(
-            is_assigned(config, pool) and fixed_address(config, network) is None for config in configs
+            is_assigned(config.networks, pool) and fixed_address(config, network) is None
+            for config in configs
         )
         if needed > free:
             text = f"{network} has {free} addresses to give, {needed} are needed; take a wider one"

@@ -1,6 +1,7 @@
 """`vpnctl peer invite NAME`: a peer that is yet to join, and the token with which it does.
 
-Owns what a token says: where the hub is, which addresses are the peer's, what it reaches through the tunnel.
+Owns what a token says: where the hub is, which addresses are the peer's or that the pool gives them, what it
+reaches through the tunnel.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
-from vpnd.config import Config, IPInterface, IPNetwork, load, show_moment
+from vpnd.config import Config, IPInterface, IPNetwork, is_assigned, is_inside, load, show_moment
 from vpnd.config.parse import parse_network, parse_peer_endpoint
 from vpnd.config.peerfiles import peer_file, write_keys
 from vpnd.control import EXIT_DONE, Status, StatusReport
@@ -36,20 +37,12 @@ def run(context: Context, arguments: Namespace) -> int:
         config = load(client.instance, main)
         path = _file_for(main, config, name)
         networks = _networks(config, arguments.network, name)
-        terms = Terms(
-            name=client.instance,
-            endpoint=_endpoint(config, arguments.endpoint),
-            expires=expires,
-            link_type=config.interface.type,
-            mtu=config.interface.mtu,
-            addresses=tuple(str(net) for net in networks if net.num_addresses == 1),
-            networks=tuple(map(str, _reached(config, arguments.route))),
-        )
+        terms = _terms(config, networks, arguments, expires)
         once = generate_secret()
         token = Token(PublicKey.from_base64(report.public_key), once, _knock(config), terms)
         # Drawn before anything is changed: where it cannot be, nothing was.
         shown = draw(token.encode()) if arguments.qr else []
-        changed = change_file(client, path, _text(once, networks, expires))
+        changed = change_file(client, path, _text(once, networks, arguments.group, expires))
     if context.as_json:
         context.terminal.print_json(
             {
@@ -77,10 +70,37 @@ def _file_for(main: Path, config: Config, name: str) -> Path:
     return path
 
 
-def _text(once: Secret, networks: Sequence[IPNetwork], expires: float) -> str:
+def _text(once: Secret, networks: Sequence[IPNetwork], groups: Sequence[str], expires: float) -> str:
     keys = {"public_key": str(Identity.from_private(once).public), "networks": list(map(str, networks))}
+    if groups:
+        keys["groups"] = list(groups)
     head = "# Invited by vpnctl. public_key is that of the token: once the peer joined, vpnd knows its own.\n"
     return f"{head}{write_keys(keys)}invited_until = {show_moment(expires)}\n"
+
+
+def _terms(config: Config, networks: Sequence[IPNetwork], arguments: Namespace, expires: float) -> Terms:
+    takes_pushes = config.pool is not None and is_assigned(networks, config.pool)
+    reached = _reached(config, arguments.route, takes_pushes=takes_pushes)
+    return Terms(
+        name=config.instance,
+        endpoint=_endpoint(config, arguments.endpoint),
+        expires=expires,
+        link_type=config.interface.type,
+        mtu=config.interface.mtu,
+        addresses=() if takes_pushes else tuple(str(net) for net in networks if net.num_addresses == 1),
+        networks=tuple(map(str, reached)),
+        is_assigned=takes_pushes,
+        route=not takes_pushes or bool(arguments.route) or not _is_told_all(config),
+    )
+
+
+def _is_told_all(config: Config) -> bool:
+    """Tells whether a peer of the pool needs no more routes than its address and what is pushed bring."""
+    pool = () if config.pool is None else config.pool.networks
+    leads_everywhere = any(route.prefixlen == 0 for route in config.push.routes)
+    return not leads_everywhere and all(
+        any(is_inside(own, each) for each in pool) for own in _own_networks(config)
+    )
 
 
 def _networks(config: Config, wanted: Sequence[str], name: str) -> list[IPNetwork]:
@@ -89,7 +109,7 @@ def _networks(config: Config, wanted: Sequence[str], name: str) -> list[IPNetwor
             return [parse_network(text) for text in wanted]
         except ValueError as error:
             raise ControlError("usage", f"--network: {error}") from None
-    if config.interface.type == "tap":
+    if config.interface.type == "tap" or config.pool is not None:
         return []
     others = [peer for peer in config.peers if peer.name != name]
     taken = {network for peer in others for network in peer.networks}
@@ -119,16 +139,21 @@ def _free(link: IPInterface, taken: set[IPNetwork], own: Container[object]) -> I
     raise ControlError("refused", f"every address of {link.network} is a peer's; give --network PREFIX")
 
 
-def _reached(config: Config, routes: Iterable[str]) -> list[IPNetwork]:
-    """What the peer sends into the tunnel: the link's own networks, and what the operator adds."""
+def _reached(config: Config, routes: Iterable[str], *, takes_pushes: bool) -> list[IPNetwork]:
+    """What the peer sends into the tunnel: the link's networks, what is pushed, what the operator adds."""
     try:
         added = [parse_network(text) for text in routes]
     except ValueError as error:
         raise ControlError("usage", f"--route: {error}") from None
-    if config.interface.type == "tap":
-        return added
-    own = [each.network for each in config.interface.addresses if not each.ip.is_link_local]
-    return list(dict.fromkeys([*own, *added]))
+    own = [] if config.interface.type == "tap" else _own_networks(config)
+    pushed: Iterable[IPNetwork] = ()
+    if takes_pushes and config.pool is not None:
+        pushed = (*config.pool.networks, *config.push.routes)
+    return list(dict.fromkeys([*own, *pushed, *added]))
+
+
+def _own_networks(config: Config) -> list[IPNetwork]:
+    return [each.network for each in config.interface.addresses if not each.ip.is_link_local]
 
 
 def _endpoint(config: Config, wanted: str | None) -> str:
@@ -160,7 +185,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--expires", default="24h", metavar="TIME", help="such as 30m, 24h, 7d (default 24h)")
     parser.add_argument(
-        "--network", action="append", default=[], metavar="PREFIX", help="default: a free address of the link"
+        "--network",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="default: from the pool, else a free address of the link",
+    )
+    parser.add_argument(
+        "--group", action="append", default=[], metavar="GROUP", help="what it may reach; may be repeated"
     )
     parser.add_argument(
         "--route", action="append", default=[], metavar="PREFIX", help="what else the peer reaches through us"

@@ -13,12 +13,14 @@ import socket
 import subprocess
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
 from vpnd.config import load, show_moment
 from vpnd.config.parse import parse_interface_address, parse_network, parse_peer_endpoint, parse_public_key
+from vpnd.config.peers import PUSHABLE
+from vpnd.config.sections import ASSIGNED
 from vpnd.control import EXIT_DONE
 from vpnd.ctl.context import Context, Verb, check_instance_name
 from vpnd.endpoint import Endpoint, EndpointName
@@ -70,31 +72,43 @@ def _text(context: Context, given: str) -> str:
 
 def _configuration(context: Context, name: str, token: Token) -> tuple[str, Path, Path]:
     """The file's text, and where it has key and knock lie. Raises ControlError for terms that cannot be."""
-    terms = token.terms
     folder = context.config_dir.absolute() / "keys"
     key_file, knock_file = folder / f"{name}.key", folder / name / "knock"
+    local = {"private_key": str(key_file)} | ({} if token.knock is None else {"knock": str(knock_file)})
     try:
-        parse_public_key(str(token.hub))
-        addresses = [str(parse_interface_address(text)) for text in terms.addresses]
-        networks = [str(parse_network(text)) for text in terms.networks]
-        endpoint = str(parse_peer_endpoint(terms.endpoint))
+        sections = _sections(token, local)
     except ValueError as error:
         raise ControlError("refused", f"the token says what cannot be: {error}") from None
-    knock = [] if token.knock is None else [("knock", str(knock_file))]
-    sections: dict[str, Sequence[tuple[str, object]]] = {
-        "interface": [("type", terms.link_type), ("mtu", terms.mtu), ("addresses", addresses)],
-        "local": [("private_key", str(key_file)), *knock],
-        f"peer.{json.dumps(terms.name)}": [
-            ("public_key", str(token.hub)),
-            ("endpoint", endpoint),
-            ("networks", networks),
-            ("keepalive", _KEEPALIVE_S),
-        ],
-    }
     lines = ["# Written by vpnctl join."]
     for section, keys in sections.items():
-        lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys)]
+        lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
     return "\n".join(lines) + "\n", key_file, knock_file
+
+
+def _sections(token: Token, local: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Raises ValueError for what no configuration may hold."""
+    terms = token.terms
+    parse_public_key(str(token.hub))
+    networks = [parse_network(text) for text in terms.networks]
+    hub: dict[str, object] = {
+        "public_key": str(token.hub),
+        "endpoint": str(parse_peer_endpoint(terms.endpoint)),
+        "networks": list(map(str, networks)),
+        "keepalive": _KEEPALIVE_S,
+    }
+    addresses: object = [str(parse_interface_address(text)) for text in terms.addresses]
+    if terms.is_assigned:
+        addresses = ASSIGNED
+        hub |= {"accept": PUSHABLE, "route": terms.route}
+    sections: dict[str, Mapping[str, object]] = {
+        "interface": {"type": terms.link_type, "mtu": terms.mtu, "addresses": addresses},
+        "local": local,
+        f"peer.{json.dumps(terms.name)}": hub,
+    }
+    if terms.link_type == "tun" and any(network.prefixlen == 0 for network in networks):
+        # A route to everything without it would lead the tunnel into itself.
+        sections["routing"] = {"full_tunnel": True}
+    return sections
 
 
 def _own_identity(key_file: Path) -> tuple[Identity, bool]:

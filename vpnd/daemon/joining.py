@@ -1,6 +1,7 @@
 """Lets invited peers join a running instance, and ends invitations when their time is over.
 
-Owns the order: written down first, then answered, then in force. What is decided, enrolments decides.
+Owns the order: written down first, then answered, then in force, addresses of the pool included. What is
+decided, enrolments decides.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from vpnd.daemon.chatter import Chatter
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.enrolments import next_end
 from vpnd.daemon.journal import Event, about
-from vpnd.errors import PlaneError
+from vpnd.errors import HostError, PlaneError
 from vpnd.keys import PublicKey
 from vpnd.protocol.constants import EnrolAnswer
 
@@ -49,7 +50,7 @@ class Joining:
         instance = self._instance
         async with instance.changing:
             before = {peer.name for peer in instance.config.peers if peer.enabled}
-            self._follow()
+            await self._follow()
             for peer in instance.config.peers:
                 if peer.name in before and not peer.enabled:
                     what = "the invitation has expired; nobody came with its token"
@@ -70,22 +71,33 @@ class Joining:
             # Under the session that the key's end takes with it.
             instance.driver.act(instance.driver.device.answer_enrolment(once, answer))
             if answer is EnrolAnswer.DONE:
-                self._follow()
+                await self._follow()
                 _log.info("joined; its own key is %s", own, extra=about(Event.INVITED_CAME, peer.name))
             elif self._chatter.may_say(boottime()):
                 what = "may not join with the key %s: %s"
                 why = answer.name.lower().replace("_", " ")
                 _log.warning(what, own, why, extra=about(Event.JOIN_REFUSED, peer.name))
 
-    def _follow(self) -> None:
+    async def _follow(self) -> None:
         instance = self._instance
-        instance.config = instance.in_force(instance.config)
+        before = instance.plan(instance.config, instance.secrets)
+        # An address was given to the token's key; it follows the peer to its own.
+        settled = instance.leases.settle(instance.in_force(instance.leases.asked))
+        instance.config = instance.leases.take(settled)
         instance.configure_device()
-        driver = instance.driver
+        self._wire()
+        if instance.plan(instance.config, instance.secrets) != before:
+            try:
+                await instance.shape_as_configured()
+            except HostError as error:
+                _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
+
+    def _wire(self) -> None:
+        driver = self._instance.driver
         if driver.plane is None:
             return  # the next one is told of all peers
         try:
-            driver.wire(wanted.wirings(instance.config))
+            driver.wire(wanted.wirings(self._instance.config))
         except PlaneError as error:
             if error.code != "gone":  # which is an event of its own
                 _log.warning("the plane took no peer: %s", error, extra=about(Event.PLANE_ODD))

@@ -36,6 +36,12 @@ class LeaseBook:
         """What each peer of the pool has, for it to be told."""
         return {} if self.settled is None else self.settled.given
 
+    @property
+    def asked(self) -> Config:
+        """The configuration in force as it came, before addresses were given."""
+        assert self.settled is not None
+        return self.settled.asked
+
     def settle(self, config: Config) -> Settled:
         """Tells what a configuration as it was read comes to. Changes nothing."""
         return settle(config, self._leases, datetime.fromtimestamp(self._wall_clock_ns() / 1e9, UTC))

@@ -47,9 +47,11 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class Settled:
     """A configuration with every address given: `given` are a peer's own, fixed ones too, with the pool's
-    prefix; the networks of peers hold them. `reclaimed` tells whose addresses went to others.
+    prefix; the networks of peers hold them. `reclaimed` tells whose addresses went to others. `asked` is
+    the configuration as it came: in `config` an address of the pool looks like one that was written there.
     """
 
+    asked: Config
     config: Config
     leases: Mapping[PublicKey, Lease]
     given: Mapping[PublicKey, tuple[IPInterface, ...]]
@@ -59,9 +61,9 @@ class Settled:
 def settle(config: Config, leases: Mapping[PublicKey, Lease], now: datetime) -> Settled:
     """Gives every peer of the pool its addresses. The configuration was checked: there are enough."""
     if config.pool is None:
-        return Settled(config, leases, {})
+        return Settled(config, config, leases, {})
     now = now.replace(microsecond=0)
-    served = [peer for peer in config.peers if is_assigned(peer, config.pool)]
+    served = [peer for peer in config.peers if is_assigned(peer.networks, config.pool)]
     before = _known(config, leases, served)
     released = {
         key: lease if lease.released_at else replace(lease, released_at=now)
@@ -87,6 +89,7 @@ def settle(config: Config, leases: Mapping[PublicKey, Lease], now: datetime) -> 
         if leased[peer.public_key]
     }
     return Settled(
+        config,
         replace(config, peers=peers),
         kept | {key: lease for key, lease in released.items() if lease.addresses},
         {key: tuple(addresses) for key, addresses in given.items()},

@@ -31,6 +31,8 @@ class Terms:
     """What the hub wrote for the joining machine; texts as they stand in a configuration.
 
     `expires` is in seconds since 1970. `name` is the hub's instance, and its name on the other end.
+    `is_assigned`: the hub's pool gives the address, and what it pushes is to be taken. `route`: routes
+    lead to all of `networks`; else they only bound what is pushed.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Terms:
     mtu: int
     addresses: tuple[str, ...]
     networks: tuple[str, ...]
+    is_assigned: bool = False
+    route: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def decode_token(text: str) -> Token:
 def _read_terms(content: bytes) -> Terms:
     try:
         found: dict[str, Any] = json.loads(content)
-        terms = Terms(**{field.name: found[field.name] for field in fields(Terms)})
+        terms = Terms(**{field.name: found[field.name] for field in fields(Terms) if field.name in found})
         lists = {name: tuple(map(str, getattr(terms, name))) for name in ("addresses", "networks")}
         return Terms(
             str(terms.name),
@@ -96,6 +100,8 @@ def _read_terms(content: bytes) -> Terms:
             str(terms.link_type),
             int(terms.mtu),
             **lists,
+            is_assigned=bool(terms.is_assigned),
+            route=bool(terms.route),
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         raise _damaged() from None
