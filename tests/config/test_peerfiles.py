@@ -13,7 +13,7 @@ from vpnd.config.peerfiles import (
     block_file,
     line_of_peer,
     peer_file,
-    set_enabled,
+    set_keys,
     write_keys,
 )
 
@@ -56,17 +56,34 @@ def test_written_keys_are_read_back() -> None:
     ],
 )
 def test_blocking_changes_one_word_and_keeps_the_rest(before: str, after: str) -> None:
-    assert set_enabled(before, enabled=False) == after
+    assert set_keys(before, {"enabled": False}) == after
 
 
 def test_a_blocked_peer_is_enabled_again() -> None:
-    assert set_enabled("# x\nenabled = false\n", enabled=True) == "# x\nenabled = true\n"
+    assert set_keys("# x\nenabled = false\n", {"enabled": True}) == "# x\nenabled = true\n"
 
 
-@pytest.mark.parametrize("text", ['enabled = "no"\n', "keepalive = \n", "[extra]\nroute = true\n"])
-def test_what_is_not_understood_is_left_to_the_operator(text: str) -> None:
+def test_several_keys_change_at_once_and_some_go() -> None:
+    before = "public_key = 'a' # since May\r\ninvited_until = 2033-05-18T03:33:20Z\nnetworks = [\n 'x']\n"
+    changed = set_keys(before, {"public_key": "b#", "invited_until": None, "previous_public_key": "a"})
+    assert changed == ('public_key = "b#" # since May\r\nnetworks = [\n \'x\']\nprevious_public_key = "a"\n')
+    assert set_keys("route = true\n", {"keepalive": None}) == "route = true\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('enabled = """no\n"""\n', False),
+        ("enabled = [\n]\n", False),
+        ("enabled = [\n]\n", None),
+        ("enabled.x = 1\n", False),
+        ("keepalive = \n", False),
+        ("[extra]\nroute = true\n", False),
+    ],
+)
+def test_what_is_not_understood_is_left_to_the_operator(text: str, value: bool | None) -> None:
     with pytest.raises(ValueError, match=r"."):
-        set_enabled(text, enabled=False)
+        set_keys(text, {"enabled": value})
 
 
 def test_a_file_beside_it_blocks_a_peer_wherever_it_stands(tmp_path: Path) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import Reload, ReloadChange, ReloadReport
+from tests.fakes.status_reports import BERLIN, status
+from vpnd.control import Reload, ReloadChange, ReloadReport, Status
 from vpnd.errors import ControlError
 
 KEY = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08="
+OTHER = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
+THIRD = "3ytLMtnQZoA5EuMYDwQdU46ehN/hPUnEqN3FXLxKxWg="
 OWN = f'# Anna\npublic_key = "{KEY}" # since May\n'
 MAIN = f'[local]\n[peer.berlin]\npublic_key = "{KEY}"\n'
 DONE = ReloadReport(False, (ReloadChange("add", "peer anna"),))
@@ -59,6 +63,63 @@ def test_an_added_peer_has_a_file_and_what_changed_is_printed(console: Console, 
     assert names(folder) == ["anna.toml", "oslo.toml"]
 
 
+def test_an_added_peer_is_in_its_groups(console: Console, folder: Path) -> None:
+    assert peer(console, "add", "oslo", "--public-key", KEY, "--group", "staff", "--group", "it").code == 0
+    assert tomllib.loads((folder / "oslo.toml").read_text())["groups"] == ["staff", "it"]
+
+
+def rekey(console: Console, *words: str, known: str = KEY, reloads: int = 1) -> Result:
+    """`known` is the key that the daemon has of anna."""
+    report = status(peers=(replace(BERLIN, name="anna", public_key=known),))
+    answers: dict[type, list[object]] = {Status: [report], Reload: [DONE]}
+    with FakeDaemon(console.runtime_dir, "site", answers) as fake:
+        result = console.run("peer", "rekey", "anna", "--public-key", *words)
+    assert [each for each in fake.requests if isinstance(each, Reload)] == [Reload()] * reloads
+    return result
+
+
+def test_another_key_takes_the_place_of_the_one_before_and_nothing_else_changes(
+    console: Console, folder: Path
+) -> None:
+    file = folder / "anna.toml"
+    file.write_text(OWN + f'previous_public_key = "{THIRD}"\ninvited_until = 2033-05-18T03:33:20Z # June\n')
+    assert rekey(console, OTHER).code == 0
+    assert file.read_text() == OWN.replace(KEY, OTHER)
+
+
+def test_both_keys_hold_for_a_while_where_that_is_asked(console: Console, folder: Path) -> None:
+    """Of who joined by a token the daemon alone knows the key."""
+    file = folder / "anna.toml"
+    file.write_text(OWN + "invited_until = 2033-05-18T03:33:20Z\n")
+    assert rekey(console, OTHER, "--overlap", known=THIRD).code == 0
+    assert file.read_text() == OWN.replace(KEY, OTHER) + f'previous_public_key = "{THIRD}"\n'
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "text"),
+    [
+        (KEY, "", "anna has this key already"),
+        (OTHER, "invited_until = 2033-05-18T03:33:20Z\n", "anna is yet to join"),
+        (OTHER, "route = maybe\n", "Invalid value"),
+    ],
+)
+def test_no_key_holds_on_beside_itself_or_for_who_has_none(
+    console: Console, folder: Path, key: str, more: str, text: str
+) -> None:
+    (folder / "anna.toml").write_text(OWN + more)
+    result = rekey(console, key, "--overlap", reloads=0)
+    assert result.code in (1, 78)
+    assert text in result.err
+    assert (folder / "anna.toml").read_text() == OWN + more
+
+
+def test_a_renamed_peer_has_its_file_under_the_new_name(console: Console, folder: Path) -> None:
+    result = peer(console, "rename", "anna", "anne", "--json")
+    assert (result.code, json.loads(result.out)["file"]) == (0, str(folder / "anne.toml"))
+    assert names(folder) == ["anne.toml"]
+    assert (folder / "anne.toml").read_text() == OWN
+
+
 def test_the_first_peer_with_a_file_makes_the_folder(console: Console) -> None:
     (console.config_dir / "site.toml").write_text(MAIN)
     result = peer(console, "--json", "add", "oslo", "--public-key", KEY)
@@ -76,6 +137,8 @@ def test_the_first_peer_with_a_file_makes_the_folder(console: Console) -> None:
     [
         ("add", "oslo", "--public-key", KEY),
         ("remove", "anna"),
+        ("rename", "anna", "anne"),
+        ("rekey", "anna", "--public-key", OTHER),
         ("block", "anna"),
         ("block", "berlin"),
     ],
@@ -129,6 +192,12 @@ def test_a_peer_of_the_main_file_is_blocked_beside_it(console: Console, folder: 
         (("block", "rome"), 4, "neither"),
         (("add", "anna", "--public-key", KEY), 1, "anna stands in {folder}/anna.toml; edit that"),
         (("add", "berlin", "--public-key", KEY), 1, "berlin stands in {main}:2; edit that"),
+        (("rename", "anna", "berlin"), 1, "berlin stands in {main}:2; edit that"),
+        (("rename", "anna", "a/b"), 2, 'NEW: "a/b" cannot name a peer'),
+        (("rename", "berlin", "bern"), 1, "berlin stands in {main}:2; rename it there"),
+        (("rekey", "berlin", "--public-key", KEY), 1, "berlin stands in {main}:2; change its key there"),
+        (("rekey", "rome", "--public-key", KEY), 4, "has a peer rome"),
+        (("rekey", "anna", "--public-key", "AAAA"), 2, "--public-key: 3 bytes"),
         (("add", "a/b", "--public-key", KEY), 2, 'NAME: "a/b" cannot name a peer'),
         (("add", "oslo", "--public-key", "AAAA"), 2, "--public-key: 3 bytes after base64"),
         (("add", "oslo", "--public-key", KEY, "--network", "x"), 2, '--network: "x" is not a network'),
@@ -149,6 +218,13 @@ def test_a_new_peer_is_not_blocked_by_what_an_old_one_left(console: Console, fol
     (folder / "oslo.blocked").touch()
     result = peer(console, "add", "oslo", "--public-key", KEY, reloads=0)
     assert (result.code, "remove that file first" in result.err) == (1, True)
+
+
+def test_who_is_blocked_from_beside_is_not_let_in_by_another_name(console: Console, folder: Path) -> None:
+    (folder / "anna.blocked").touch()
+    result = peer(console, "rename", "anna", "anne", reloads=0)
+    assert (result.code, "vpnctl peer unblock anna" in result.err) == (1, True)
+    assert names(folder) == ["anna.blocked", "anna.toml"]
 
 
 def test_files_that_cannot_be_read_or_edited_are_named(console: Console, folder: Path) -> None:

@@ -158,5 +158,21 @@ def test_a_pool_gives_whoever_joins_all_it_gives_with_the_first_handshake(lab: L
     client.wait_up()
     assert hub.peer_now("boris")["networks"] == ["10.8.0.3/32", "fd08::3/128"]
     assert client.host.pings("10.8.0.1")
+    # Renamed it notices nothing; with another key the old one is a stranger's, and the address stays.
+    hub.ctl("peer rename boris bob")
+    assert client.host.pings("10.8.0.1")
+    assert client.peer_now("hub")["handshakes"] == 1
+    other = client.new_key("other")
+    hub.ctl(f"peer rekey bob --public-key {other.public}")
+    assert not client.host.pings("10.8.0.1")
+    other.file.replace(client.config_dir / "keys/office.key")
+    client.ctl("reload")
+    eventually(lambda: client.host.pings("10.8.0.1"), what="the ping under the other key")
+    assert hub.peer_now("bob")["public_key"] == other.public
+    assert hub.peer_now("bob")["networks"] == ["10.8.0.3/32", "fd08::3/128"]
+    # Told of the next key, the hub still knows it by this one.
+    hub.ctl(f"peer rekey bob --public-key {client.new_key('third').public} --overlap")
+    assert client.host.pings("10.8.0.1")
+    assert hub.peer_now("bob")["state"] == "up"
     hub.assert_no_error()
     client.assert_no_error()

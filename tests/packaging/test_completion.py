@@ -97,8 +97,13 @@ def test_files_are_offered_to_check(tmp_path: Path) -> None:
 
 def test_what_is_done_to_a_peer_is_offered_then_whom_to_do_it_to(running: tuple[str, str]) -> None:
     peers = [peer.name for peer in status().instances[0].peers]
-    assert complete(*running, "peer", "") == ["add", "remove", "block", "unblock", "invite"]
+    assert complete(*running, "peer", "") == [
+        *("add", "remove", "rename", "rekey"),
+        *("block", "unblock", "invite"),
+    ]
     assert complete(*running, "peer", "block", "") == peers
     assert complete(*running, "peer", "block", peers[0], "") == []
+    assert complete(*running, "peer", "rekey", "") == peers
+    assert complete(*running, "peer", "rekey", "x", "--o") == ["--overlap"]
     assert complete(*running, "peer", "add", "x", "--public-key", "k", "--ne") == ["--network"]
     assert complete(*running, "peer", "invite", "x", "--expires", "7d", "--q") == ["--qr"]

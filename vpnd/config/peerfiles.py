@@ -11,13 +11,20 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from vpnd.config.lines import Lines
 
 PEER_SUFFIX = ".toml"
 BLOCKED_SUFFIX = ".blocked"  # no ending of a peer's file, so that no peer's name can make one
 
-_ENABLED = re.compile(r"""(?P<key>\s*(?:enabled|"enabled"|'enabled')\s*=\s*)(?:true|false)\b""")
+Value: TypeAlias = str | int | bool | Sequence[str]
+
+# A key with a value on the same line, and what may follow it.
+_PAIR = re.compile(
+    r"""(?P<key>\s*(?:[\w-]+|"[^"]*"|'[^']*')\s*=\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s#\["']+)(?P<rest>\s*(?:\#.*)?)""",
+    re.DOTALL,
+)
 
 
 def peer_folder(file: Path) -> Path:
@@ -39,29 +46,44 @@ def line_of_peer(text: str, name: str) -> int | None:
     return Lines(text).find(("peer", name))
 
 
-def write_keys(keys: Mapping[str, str | int | bool | Sequence[str]]) -> str:
+def write_keys(keys: Mapping[str, Value]) -> str:
     """The text of a peer's own file."""
     # JSON's strings, numbers, booleans and arrays of strings are TOML's too, and a character that only
     # TOML would escape cannot stand in a value that was read by this configuration's own rules.
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items())
+    return "".join(f"{key} = {_write(value)}\n" for key, value in keys.items())
 
 
-def set_enabled(text: str, enabled: bool) -> str:
-    """Changes `enabled` in the text of a peer's own file, or adds it as a line of its own.
+def _write(value: Value) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
-    Raises ValueError where the text is no TOML, or has the key in a way not understood here.
+
+def set_keys(text: str, keys: Mapping[str, Value | None]) -> str:
+    """Changes keys in the text of a peer's own file, each on its own line; None takes one out.
+
+    One that is not there yet comes last. Raises ValueError where the text is no TOML, or has a key in a
+    way not understood here.
     """
-    wanted = tomllib.loads(text) | {"enabled": enabled}
-    line = Lines(text).find(("enabled",))
-    word = "true" if enabled else "false"
+    wanted = {key: value for key, value in (tomllib.loads(text) | dict(keys)).items() if value is not None}
     lines = text.splitlines(keepends=True)
-    if line is not None:
-        lines[line - 1] = _ENABLED.sub(rf"\g<key>{word}", lines[line - 1], count=1)
-    else:
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
-        lines.append(f"enabled = {word}\n")
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    places = {key: Lines(text).find((key,)) for key in keys}
+    for key, line in places.items():
+        value = keys[key]
+        if line is not None:
+            lines[line - 1] = "" if value is None else _with_value(lines[line - 1], value)
+        elif value is not None:
+            lines.append(f"{key} = {_write(value)}\n")
     changed = "".join(lines)
-    if tomllib.loads(changed) != wanted:
-        raise ValueError(f"enabled cannot be set to {word} here")
+    try:
+        is_done = tomllib.loads(changed) == wanted
+    except tomllib.TOMLDecodeError:
+        is_done = False
+    if not is_done:
+        raise ValueError(f"{', '.join(keys)} cannot be changed here")
     return changed
+
+
+def _with_value(line: str, value: Value) -> str:
+    pair = _PAIR.fullmatch(line)
+    return line if pair is None else f"{pair['key']}{_write(value)}{pair['rest']}"

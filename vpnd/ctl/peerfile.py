@@ -59,6 +59,23 @@ def change_file(client: Client, path: Path, text: str | None) -> ReloadReport:
         return report
 
 
+def rename_file(client: Client, path: Path, new: Path) -> ReloadReport:
+    """Gives the file another name, where nothing is yet, and reloads. Raises ControlError.
+
+    The caller holds `locked`. Where the reload is refused, the file has its name again.
+    """
+    with _refusals_told():
+        path.rename(new)
+        _sync(path.parent)
+        try:
+            return client.ask(Reload(), ReloadReport, timeout_s=RELOAD_TIMEOUT_S)
+        except ControlError as error:
+            if error.code in _UNCHANGED:
+                new.rename(path)
+                _sync(path.parent)
+            raise
+
+
 def _put_back(path: Path, backup: Path) -> None:
     if backup.exists():
         backup.replace(path)
