@@ -1,16 +1,12 @@
-"""One handshake without a daemon: a Device, a socket, and just enough of a plane for control messages.
+"""One handshake without a daemon: a Device, a line to the hub, and what of a plane control messages take.
 
-Owns the socket and the loop until something is answered or the time is over. Sends no packet of a link.
+Owns the loop until something is answered or the time is over. Sends no packet of a link.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import socket
 import struct
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -18,6 +14,7 @@ from typing import Self
 from nacl._sodium import ffi, lib
 
 from vpnd.endpoint import Endpoint
+from vpnd.enrol.line import Line
 from vpnd.keys import Identity, PublicKey, Secret
 from vpnd.protocol.actions import Action, EnrolAnswered, InstallSession, SendDatagram
 from vpnd.protocol.constants import EnrolAnswer, Feature, PacketType, PaddingMode
@@ -27,22 +24,27 @@ from vpnd.protocol.peer import PeerOptions
 
 AGAIN_S = 0.5  # between two copies of what is unanswered
 _TURN_S = 0.05
-_DATAGRAM_MAX = 2048
 _HEADER = struct.Struct("<B3xIQ")  # type, the receiver's index, counter; section 3.4 of the protocol
 _TAG_SIZE = 16
 _CIPHER_KEY_SIZE = 32  # of the session's key; the salt of its nonces follows
 
 
 class Caller:
-    """Calls one hub under one identity."""
+    """Calls one hub under one identity, on a line that leads to `endpoint` and is closed with this."""
 
     def __init__(
-        self, identity: Identity, hub: PublicKey, endpoint: Endpoint, *, knock: Secret, is_tap: bool
+        self,
+        line: Line,
+        identity: Identity,
+        hub: PublicKey,
+        endpoint: Endpoint,
+        *,
+        knock: Secret,
+        is_tap: bool,
     ) -> None:
+        self._line = line
         self._hub = hub
         self._endpoint = endpoint
-        family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
-        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._session: InstallSession | None = None
         self._counter = 0
         self._answer: EnrolAnswer | None = None
@@ -57,11 +59,11 @@ class Caller:
                 padding=PaddingMode.NONE,
                 features=Feature(0),
             ),
-            wall_clock_ns=time.time_ns,
+            wall_clock_ns=line.wall_ns,
             random_bytes=os.urandom,
         )
         peer = PeerOptions(public_key=hub, name="hub", preshared_key=Secret.zero(), endpoint=endpoint)
-        self._device.configure([peer], _now())
+        self._device.configure([peer], line.now())
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +71,7 @@ class Caller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._line.close()
 
     def connects(self, within_s: float) -> bool:
         """Makes a handshake; tells whether a message of the hub came on its session."""
@@ -82,43 +84,36 @@ class Caller:
 
     def _talk(self, message: bytes, within_s: float) -> bool:
         """Repeats `message`, an empty one being a keepalive, until it was answered."""
-        ends_at, again_at = _now() + within_s, 0.0
-        self._perform(self._device.reconnect(self._hub, _now()))
-        while _now() < ends_at:
-            if self._session is not None and _now() >= again_at:
-                again_at = _now() + AGAIN_S
+        now = self._line.now
+        ends_at, again_at = now() + within_s, 0.0
+        self._perform(self._device.reconnect(self._hub, now()))
+        while now() < ends_at:
+            if self._session is not None and now() >= again_at:
+                again_at = now() + AGAIN_S
                 self._seal(message)
-            if select.select([self._socket], [], [], _TURN_S)[0]:
-                self._read()
+            datagram = self._line.receive(_TURN_S)
+            if datagram is not None:
+                self._read_untrusted(datagram)
             if self._answer is not None or (not message and self._is_heard):
                 return True
-            self._perform(self._device.tick(_now(), {}))
+            self._perform(self._device.tick(now(), {}))
         return False
 
-    def _read(self) -> None:
-        try:
-            datagram = self._socket.recv(_DATAGRAM_MAX)
-        except OSError:
-            return  # nothing there after all, or a router's complaint about what was sent
+    def _read_untrusted(self, datagram: bytes) -> None:
         if datagram[:1] == bytes((PacketType.DATA,)):
-            self._open(datagram)
+            self._open_untrusted(datagram)
         else:
-            self._perform(self._device.receive(datagram, self._endpoint, _now()))
+            self._perform(self._device.receive(datagram, self._endpoint, self._line.now()))
 
     def _perform(self, wanted: Sequence[Action]) -> None:
         for action in wanted:
             match action:
                 case SendDatagram(_, datagram):
-                    self._send(datagram)
+                    self._line.send(datagram)
                 case InstallSession():
                     self._session, self._counter = action, 0
                 case EnrolAnswered(_, answer):
                     self._answer = answer
-
-    def _send(self, datagram: bytes) -> None:
-        # The network may be away for a moment: what is unanswered is sent again.
-        with contextlib.suppress(OSError):
-            self._socket.sendto(datagram, self._endpoint.to_sockaddr())
 
     def _seal(self, content: bytes) -> None:
         session = self._session
@@ -130,9 +125,9 @@ class Caller:
         lib.crypto_aead_chacha20poly1305_ietf_encrypt(
             sealed, ffi.NULL, content, len(content), header, len(header), ffi.NULL, nonce, key
         )
-        self._send(header + bytes(ffi.buffer(sealed)))
+        self._line.send(header + bytes(ffi.buffer(sealed)))
 
-    def _open(self, datagram: bytes) -> None:
+    def _open_untrusted(self, datagram: bytes) -> None:
         session, header, sealed = self._session, datagram[: _HEADER.size], datagram[_HEADER.size :]
         if session is None or len(sealed) < _TAG_SIZE or _HEADER.unpack(header)[1] != session.local_index:
             return
@@ -147,14 +142,10 @@ class Caller:
         opened = bytes(ffi.buffer(content, len(sealed) - _TAG_SIZE))
         if opened and opened[0] >> 4 == 2:  # control; an answer that comes twice says the same twice
             wanted = self._device.receive_control(
-                self._hub, session.local_index, self._endpoint, opened, _now()
+                self._hub, session.local_index, self._endpoint, opened, self._line.now()
             )
             self._perform(wanted)
 
 
 def _nonce(key: Secret, header: bytes) -> bytes:
     return bytes(key.buffer()[_CIPHER_KEY_SIZE:]) + header[8:]
-
-
-def _now() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
