@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from jeepney import MessageType, new_error
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import DBusConnection, open_dbus_connection
 
 from tests.host.namespace import in_namespace, sh
 from tests.host.resolved import running, unpacked
@@ -82,3 +86,35 @@ def test_an_absent_resolved_or_bus_is_told_and_nothing_is_noted(
     with running(tmp_path / "resolved", has_resolved=False), pytest.raises(HostError, match="does not run"):
         LinkDns(tmp_path).apply("vpn0", SPLIT)
     assert not (tmp_path / FILE_NAME).exists()
+
+
+@in_namespace
+def test_a_resolved_that_is_not_to_be_had_of_the_bus_is_to_be_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is silent, and what a bus says of one that runs and never came to have its name."""
+    sh("ip tuntap add vpn0 mode tun")
+    monkeypatch.setattr("vpnd.host.dns._TIMEOUT_S", 0.3)
+    with running(tmp_path / "resolved", has_resolved=False), open_dbus_connection(bus="SYSTEM") as owner:
+        owner.send_and_get_reply(message_bus.RequestName("org.freedesktop.resolve1"))
+        with pytest.raises(
+            HostError, match=r"not answer \(nothing for 0\.3 s\); .*systemctl restart systemd-"
+        ):
+            LinkDns(tmp_path).apply("vpn0", SPLIT)
+        monkeypatch.setattr("vpnd.host.dns._TIMEOUT_S", 30.0)
+        answering = threading.Thread(target=_say_that_it_took_too_long, args=(owner,))
+        answering.start()
+        with pytest.raises(
+            HostError, match=r"not answer \(timed out\); .*systemctl restart systemd-resolved"
+        ):
+            LinkDns(tmp_path).apply("vpn0", SPLIT)
+        answering.join()
+
+
+def _say_that_it_took_too_long(owner: DBusConnection) -> None:
+    """Answers whoever still waits as the bus does where it waited for a start in vain."""
+    for _ in range(2):  # the one who has given up, and the one who waits
+        asked = owner.receive(timeout=30)
+        while asked.header.message_type is not MessageType.method_call:
+            asked = owner.receive(timeout=30)
+        owner.send(new_error(asked, "org.freedesktop.DBus.Error.TimedOut", "s", ("timed out",)))

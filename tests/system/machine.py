@@ -65,6 +65,7 @@ class Machine:
     def __init__(self, host: Host, root: Path) -> None:
         """`root` is of `machine_root`; nothing is booted yet."""
         self.host = host
+        self.lower = root
         self._folder = Path(tempfile.mkdtemp(prefix=f"vpnd-{host.name}-", dir="/var/tmp"))
         self.root = self._folder / "root"
         for name in ("root", "upper", "work"):

@@ -28,6 +28,7 @@ _NAME = "org.freedesktop.resolve1"
 _MANAGER = DBusAddress("/org/freedesktop/resolve1", _NAME, f"{_NAME}.Manager")
 _LINK = f"{_NAME}.Link"
 _STEP = "name servers"
+_RESTART = "if this stays, systemctl restart systemd-resolved"
 _BEGIN = "install and start systemd-resolved, or leave name servers out of the configuration"
 
 # What the bus answers where nobody has the name, and what resolved answers to whom it does not obey.
@@ -92,7 +93,8 @@ def _resolved() -> Iterator[DBusConnection]:
     try:
         yield bus
     except (OSError, EOFError, TimeoutError) as error:
-        raise HostError(_STEP, f"systemd-resolved does not answer ({error})") from error
+        what = str(error) or f"nothing for {_TIMEOUT_S:g} s"
+        raise HostError(_STEP, f"systemd-resolved does not answer ({what}); {_RESTART}") from error
     finally:
         bus.close()
 
@@ -133,6 +135,9 @@ def _ask(bus: DBusConnection, message: Message) -> Any:
     text = str(reply.body[0]) if reply.body else name
     if any(word in name for word in _ABSENT):
         raise HostError(_STEP, f"systemd-resolved does not run ({text}); {_BEGIN}")
+    if "TimedOut" in name:
+        # It runs and never came to have its name, as after an installation on Debian 12.
+        raise HostError(_STEP, f"systemd-resolved does not answer ({text}); {_RESTART}")
     if any(word in name for word in _REFUSED):
         raise HostError(
             _STEP,
