@@ -14,6 +14,7 @@ from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import BERLIN, status
 from vpnd.control import Reload, ReloadChange, ReloadReport, Status
+from vpnd.ctl import invite
 from vpnd.errors import ControlError
 
 KEY = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08="
@@ -90,7 +91,7 @@ def test_another_key_takes_the_place_of_the_one_before_and_nothing_else_changes(
 def test_both_keys_hold_for_a_while_where_that_is_asked(console: Console, folder: Path) -> None:
     """Of who joined by a token the daemon alone knows the key."""
     file = folder / "anna.toml"
-    file.write_text(OWN + "invited_until = 2033-05-18T03:33:20Z\n")
+    file.write_text(invite.HEAD + OWN + "invited_until = 2033-05-18T03:33:20Z\n")
     assert rekey(console, OTHER, "--overlap", known=THIRD).code == 0
     assert file.read_text() == OWN.replace(KEY, OTHER) + f'previous_public_key = "{THIRD}"\n'
 

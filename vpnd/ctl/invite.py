@@ -25,6 +25,7 @@ from vpnd.keys import Identity, PublicKey, Secret, generate_secret, read_key_fil
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EXPIRES_MAX_S = 366 * 86400
+HEAD = "# Invited by vpnctl. public_key is that of the token: once the peer joined, vpnd knows its own.\n"
 
 
 def run(context: Context, arguments: Namespace) -> int:
@@ -74,8 +75,7 @@ def _text(once: Secret, networks: Sequence[IPNetwork], groups: Sequence[str], ex
     keys = {"public_key": str(Identity.from_private(once).public), "networks": list(map(str, networks))}
     if groups:
         keys["groups"] = list(groups)
-    head = "# Invited by vpnctl. public_key is that of the token: once the peer joined, vpnd knows its own.\n"
-    return f"{head}{write_keys(keys)}invited_until = {show_moment(expires)}\n"
+    return f"{HEAD}{write_keys(keys)}invited_until = {show_moment(expires)}\n"
 
 
 def _terms(config: Config, networks: Sequence[IPNetwork], arguments: Namespace, expires: float) -> Terms:

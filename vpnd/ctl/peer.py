@@ -102,9 +102,9 @@ def _rekey(main: Path, name: str, arguments: Namespace, client: Client) -> tuple
     previous = _present_key(client, path, name) if arguments.overlap else None
     if previous == str(key):
         raise ControlError("refused", f"{name} has this key already")
-    # Of who was invited the file has no key yet that counts; from now on it has.
+    # Of who was invited the file has no key yet that counts; from now on it has, and need not say so.
     keys = {"public_key": str(key), "previous_public_key": previous, "invited_until": None}
-    return path, _edited(path, keys)
+    return path, _edited(path, keys).removeprefix(invite.HEAD)
 
 
 def _present_key(client: Client, path: Path, name: str) -> str:

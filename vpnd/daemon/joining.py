@@ -6,6 +6,7 @@ decided, enrolments decides.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from vpnd.protocol.constants import EnrolAnswer
 if TYPE_CHECKING:
     from vpnd.config import Config
     from vpnd.daemon.instance import Instance
+    from vpnd.daemon.leases import Settled
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Joining:
         instance = self._instance
         async with instance.changing:
             before = {peer.name for peer in instance.config.peers if peer.enabled}
-            await self._follow()
+            await self._follow(await self._settle())
             for peer in instance.config.peers:
                 if peer.name in before and not peer.enabled:
                     what = "the invitation has expired; nobody came with its token"
@@ -68,21 +70,27 @@ class Joining:
             }
             others |= {identity.public for identity in (secrets.identity, secrets.previous) if identity}
             answer = instance.enrolments.enrol(peer, own, others)
+            settled = await self._settle() if answer is EnrolAnswer.DONE else None
             # Under the session that the key's end takes with it.
             instance.driver.act(instance.driver.device.answer_enrolment(once, answer))
-            if answer is EnrolAnswer.DONE:
-                await self._follow()
+            if settled is not None:
+                await self._follow(settled)
                 _log.info("joined; its own key is %s", own, extra=about(Event.INVITED_CAME, peer.name))
             elif self._chatter.may_say(boottime()):
                 what = "may not join with the key %s: %s"
                 why = answer.name.lower().replace("_", " ")
                 _log.warning(what, own, why, extra=about(Event.JOIN_REFUSED, peer.name))
 
-    async def _follow(self) -> None:
+    async def _settle(self) -> Settled:
+        """Has addresses that were given to a token's key follow the peer to its own; changes nothing yet."""
+        instance = self._instance
+        config = instance.in_force(instance.leases.asked)
+        # Away from the loop: thousands of peers take a while, and packets and callers go on.
+        return await asyncio.to_thread(instance.leases.settle, config)
+
+    async def _follow(self, settled: Settled) -> None:
         instance = self._instance
         before = instance.plan(instance.config, instance.secrets)
-        # An address was given to the token's key; it follows the peer to its own.
-        settled = instance.leases.settle(instance.in_force(instance.leases.asked))
         instance.config = instance.leases.take(settled)
         instance.configure_device()
         self._wire()
