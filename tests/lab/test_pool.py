@@ -154,6 +154,24 @@ def test_restarts_of_either_daemon_keep_the_addresses(site: Star) -> None:
     eventually(lambda: routes(spoke.host) == {"10.22.0.0/16"}, what="the route")
 
 
+@pytest.mark.parametrize("push", ['routes = ["10.23.0.0/16"]', ""], ids=["another", "none"])
+def test_a_push_that_changes_while_the_daemon_is_away_is_told_at_its_start(site: Star, push: str) -> None:
+    """[I1] It is long until the session's next handshake, and a start that changes nothing makes none."""
+    spoke = site["b"]
+    site.hub_vpnd.kill()
+    configure_hub(site, push=f"[push]\n{push}\n" if push else "")
+    site.hub_vpnd.start()
+    wanted = {"10.23.0.0/16"} if push else set()
+    eventually(lambda: routes(spoke.host) == wanted, what="the route")
+    assert mtu(spoke.host) == 1420
+    site.hub_vpnd.stop()
+    handshakes = spoke.vpnd.peer("hub")["handshakes"]
+    site.hub_vpnd.start()
+    site.hub_vpnd.wait_up()
+    spoke.host.run(f"ping -c1 -W1 {HUB}")
+    assert spoke.vpnd.peer("hub")["handshakes"] == handshakes
+
+
 def test_another_pool_gives_other_addresses_at_once(site: Star) -> None:
     """[I6] Of a client that accepts no address any more, the address goes."""
     spoke = site["a"]

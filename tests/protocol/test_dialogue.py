@@ -156,6 +156,38 @@ def test_a_large_push_follows_on_the_session_and_is_acknowledged() -> None:
     assert max(len(one.data) for one in network.wire.captured) <= 1232
 
 
+def test_what_a_peer_was_told_is_not_known_after_a_restart() -> None:
+    """[I1] Where its session goes on; without one there is nothing to know. Then an empty one is told too."""
+    network, left, right = pushing(SMALL)
+    assert right.device.told() == {}
+    assert right.device.pushed(left.key) == SMALL
+    connect(network, left, right)
+    assert right.device.told() == {left.key: SMALL}
+    right.kill()
+    right.peers = [peer_of(left)]
+    right.boot()
+    assert right.device.told() == {left.key: None}
+    right.perform(right.device.reconnect(left.key, network.clock.now))
+    network.run(1.0)
+    assert right.device.told() == {left.key: b""}
+    assert told(left)[-1].parameters.routes == ()
+
+
+def test_what_is_pushed_after_many_changes_and_a_restart_is_applied() -> None:
+    """[I1] The sequence goes on where the life before ended, within a second too."""
+    network, left, right = pushing(SMALL)
+    connect(network, left, right)
+    for push in (OTHER, SMALL, OTHER):
+        right.configure(peer_of(left, push=push))
+        network.run(0.1)
+    right.kill()
+    right.peers = [peer_of(left, push=LARGE)]
+    right.boot()
+    right.perform(right.device.reconnect(left.key, network.clock.now))
+    network.run(1.0)
+    assert len(told(left)[-1].parameters.routes) == 140
+
+
 def test_the_initiator_pushes_too() -> None:
     """Nothing beyond offers stands in the first message: its push follows on the session."""
     network, left, right = joined(both_know=False)

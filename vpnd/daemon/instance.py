@@ -28,6 +28,7 @@ from vpnd.daemon.journal import Event, about
 from vpnd.daemon.leasebook import LeaseBook
 from vpnd.daemon.overlaps import Overlaps
 from vpnd.daemon.pings import Pings
+from vpnd.daemon.pushed import Pushed
 from vpnd.daemon.resolver import Resolver
 from vpnd.daemon.runtime import make_runtime_directory
 from vpnd.daemon.service import Service
@@ -97,6 +98,7 @@ class Instance:
         self.config = self.in_force(config)
         self.leases = LeaseBook(self.state, wall_clock_ns)
         self.following = Following(self)
+        self._pushed = Pushed(self)
         self.previous_keys: dict[PublicKey, Secret] = {}
         self.previous_until: Mapping[PublicKey, float] = {}  # when each key that is being replaced ends
         self.changing = asyncio.Lock()  # held while what is in force becomes another
@@ -157,6 +159,7 @@ class Instance:
         self.resolver.watch(wanted.endpoint_names(self.config))
         self.driver.start()
         self.following.ask()
+        self.spawn(self._pushed.tell())
         self.spawn(self._housekeeping())
 
     async def stop(self) -> None:
@@ -192,6 +195,7 @@ class Instance:
         self._known = {key: place for key, place in known.items() if key in wanted_keys}
         now = boottime()
         self._has_moved = not self.state.store(device.last_timestamp_ns, self._known, now, at_once=at_once)
+        self._pushed.store()
 
     def wall_s(self) -> float:
         """Tells the time of day, in seconds since 1970."""
@@ -298,6 +302,7 @@ class Instance:
             self.driver.plane = None
             raise
         self.driver.start()
+        self.spawn(self._pushed.tell())
 
     # -- link and network --
 

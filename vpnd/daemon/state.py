@@ -1,6 +1,6 @@
 """What one instance remembers between its lives: the handshake's clock mark, the peers' endpoints, since
-when keys are being replaced, the addresses it gave, what it was told by those that give it some, and who
-joined by invitation.
+when keys are being replaced, the addresses it gave, what it was told by those that give it some, what it
+pushed to whom, and who joined by invitation.
 
 Owns a few small files in the state directory. A missing, truncated or garbled one costs a warning, never
 the start. Nothing secret is in them.
@@ -42,6 +42,8 @@ class StateDirectory:
         self._told_file = directory / "told.json"
         self._written_leases: str | None = None
         self._written_told: str | None = None
+        self._pushed_file = directory / "pushed.json"
+        self._written_pushed: dict[PublicKey, str] = {}
         self._enrolled_file = directory / "enrolled.json"
         self._written_timestamp_ns = 0
         self._written_endpoints: dict[PublicKey, Endpoint] = {}
@@ -148,6 +150,28 @@ class StateDirectory:
         is_empty = not told and self._written_told is None
         if text != self._written_told and not is_empty and self._write(self._told_file, text):
             self._written_told = text
+
+    def load_pushed(self) -> dict[PublicKey, str]:
+        """Tells the digest of what each peer knows of our pushes."""
+        text = self._read(self._pushed_file)
+        if text is None:
+            return {}
+        try:
+            found = {PublicKey.from_base64(key): str(each) for key, each in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            what = "%s tells nothing of what was pushed and is started anew"
+            _log.warning(what, self._pushed_file, extra=about(Event.STATE_SPOILT))
+            return {}
+        self._written_pushed = dict(found)
+        return found
+
+    def store_pushed(self, digests: Mapping[PublicKey, str]) -> None:
+        """Writes what each peer knows of our pushes, if that changed."""
+        if digests == self._written_pushed:
+            return
+        content = {str(key): each for key, each in digests.items()}
+        if self._write(self._pushed_file, json.dumps(content, indent=1) + "\n"):
+            self._written_pushed = dict(digests)
 
     def load_enrolled(self) -> dict[PublicKey, PublicKey]:
         """Tells the own key of each peer that joined, by the one-time key of its token."""

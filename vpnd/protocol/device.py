@@ -151,6 +151,15 @@ class Device:
         """Where the peers are, those whose endpoint is known."""
         return {key: peer.endpoint for key, peer in self._peers.items() if peer.endpoint is not None}
 
+    def told(self) -> dict[PublicKey, bytes | None]:
+        """What each peer with a session was told last of our pushes; None where that is not known."""
+        peers = self._peers.values()
+        return {peer.key: peer.delivered_push for peer in peers if peer.slots.current is not None}
+
+    def pushed(self, peer: PublicKey) -> bytes:
+        """What the peer is to be told now."""
+        return self._peers[peer].options.pushed()
+
     # --- configuration ---
 
     def configure(self, peers: Sequence[PeerOptions], now: float) -> list[Action]:

@@ -20,6 +20,8 @@ from vpnd.protocol.parameters import decode_parameters_untrusted
 from vpnd.protocol.peer import Peer, Push
 from vpnd.protocol.sessions import Session
 
+_SEQUENCES_PER_S = 10  # of 32 bits: enough for 13 years without a boot
+
 
 def offer_push(peer: Peer, session: Session, timers: Timers, now: float) -> list[Action]:
     """Tells the peer our parameters for it, where it does not know the present ones yet."""
@@ -29,8 +31,9 @@ def offer_push(peer: Peer, session: Session, timers: Timers, now: float) -> list
     if content == peer.delivered_push:
         peer.push = None
         return []
-    # Boot time as the least number: greater than all of an earlier run of ours in the same epoch.
-    peer.push_sequence = max(peer.push_sequence + 1, int(now))
+    # Boot time as the least number: greater than all of an earlier run of ours in the same epoch, though
+    # an operator may reload several times a second.
+    peer.push_sequence = max(peer.push_sequence + 1, int(now * _SEQUENCES_PER_S))
     peer.push = Push(peer.push_sequence, content, PARAMS_RESENDS, now + timers.params_resend_s)
     return [SendControl(peer.key, encode_params(peer.push_sequence, content))]
 

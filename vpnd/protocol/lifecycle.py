@@ -94,6 +94,7 @@ def adopt(local: Local, peer: Peer, sessions: Iterable[AdoptedSession], now: flo
             is_adopted=True,
         )
         local.indices.claim(session.local_index, peer)
+        peer.delivered_push = None
         peer.slots.waiting.append(session)
         # When a previous one became so is not known: its 30 s begin now.
         placed_at = now if found.slot is Slot.PREVIOUS else found.created_at
@@ -165,8 +166,8 @@ def _follow_epoch(local: Local, peer: Peer, session: Session) -> list[Action]:
     peer.remote_epoch = session.remote_epoch
     peer.applied_sequence = -1
     peer.rtt_s = None
-    peer.delivered_push = session.pushed or b""
     if is_first:
         return []
+    peer.delivered_push = session.pushed or b""
     stale = [other for other in peer.slots if other.remote_epoch != session.remote_epoch]
     return [retire(local, peer, other) for other in stale if other.created_at <= session.created_at]
