@@ -11,6 +11,7 @@ from vpnd.config import Config, Secrets, load
 from vpnd.daemon import wanted
 from vpnd.daemon.pushes import NOTHING, Accepted, Pushes, Told, judge, read_told, write_told
 from vpnd.daemon.state import StateDirectory
+from vpnd.endpoint import Endpoint
 from vpnd.keys import Identity, PublicKey, Secret, generate_secret
 from vpnd.protocol.constants import PUSH_MAX
 from vpnd.protocol.parameters import Parameters
@@ -50,12 +51,12 @@ accept = ["address", "mtu"]
 
 
 def refused(found: Config, told: Told) -> list[tuple[str, bool]]:
-    return [(str(refusal), refusal.is_fault) for refusal in judge(found, found.peers[0], told)[1]]
+    return [(str(refusal), refusal.is_fault) for refusal in judge(found, found.peers[0], told, {})[1]]
 
 
 def test_all_that_is_accepted_comes_into_force(tmp_path: Path) -> None:
     found = config(tmp_path)
-    accepted, refusals = judge(found, found.peers[0], PUSH)
+    accepted, refusals = judge(found, found.peers[0], PUSH, {})
     assert refusals == ()
     assert accepted == Accepted(PUSH.addresses, PUSH.routes, PUSH.servers, PUSH.domains, 1400)
     plan = wanted.host_plan(found, HUB, 1, accepted)
@@ -66,7 +67,7 @@ def test_all_that_is_accepted_comes_into_force(tmp_path: Path) -> None:
 def test_what_is_not_accepted_is_no_fault(tmp_path: Path) -> None:
     """[E10] Nothing is taken of a peer that may set nothing; its MTU is only what it has itself."""
     found = config(tmp_path, accept=(), addresses='["10.8.0.7/32"]')
-    assert judge(found, found.peers[0], PUSH)[0] == NOTHING
+    assert judge(found, found.peers[0], PUSH, {})[0] == NOTHING
     assert refused(found, PUSH) == [
         ('address 10.8.0.7/20: peer.hub.accept has no "address"', False),
         ('address fd00:8::7/64: peer.hub.accept has no "address"', False),
@@ -101,7 +102,26 @@ def test_what_could_not_work_or_reaches_too_far_is_refused(tmp_path: Path, told:
     """[E10]"""
     found = config(tmp_path)
     assert refused(found, told) == [(text, True)]
-    assert judge(found, found.peers[0], told)[0] == NOTHING
+    assert judge(found, found.peers[0], told, {})[0] == NOTHING
+
+
+@pytest.mark.parametrize("route", ["10.0.0.0/9", "10.9.0.1/32"])
+def test_a_route_that_covers_an_endpoint_is_refused(tmp_path: Path, route: str) -> None:
+    """[E2] Of whichever peer; a table of its own, as full_tunnel has, is no way for our own packets."""
+    found = config(tmp_path)
+    told = Told(routes=(ip_network(route),))
+    for key, name in ((HUB, "hub"), (OTHER, "other")):
+        accepted, (refusal,) = judge(
+            found, found.peers[0], told, {key: Endpoint(ip_address("10.9.0.1"), 5180)}
+        )
+        assert accepted == NOTHING
+        assert f"route {route}: {name} is reached at 10.9.0.1" in str(refusal)
+    elsewhere = {HUB: Endpoint(ip_address("10.200.0.1"), 5180), OTHER: Endpoint(ip_address("::1"), 5180)}
+    assert judge(found, found.peers[0], told, elsewhere)[1] == ()
+    here = {HUB: Endpoint(ip_address("10.9.0.1"), 5180)}
+    for harmless in ("enabled = false\n", "[routing]\ntable = 100\n"):
+        found = config(tmp_path, lines=harmless)
+        assert judge(found, found.peers[0], told, here)[1] == ()
 
 
 def test_a_small_mtu_is_taken_where_there_is_no_ipv6_and_then_bars_it(tmp_path: Path) -> None:
@@ -109,22 +129,24 @@ def test_a_small_mtu_is_taken_where_there_is_no_ipv6_and_then_bars_it(tmp_path: 
     text = (tmp_path / "site.toml").read_text().replace(', "fd00:8::/64"', "")
     (tmp_path / "site.toml").write_text(text)
     found = load("site", tmp_path / "site.toml")
-    accepted, _ = judge(found, found.peers[0], Told(PUSH.addresses, mtu=600))
+    accepted, _ = judge(found, found.peers[0], Told(PUSH.addresses, mtu=600), {})
     assert accepted == Accepted((ip_interface("10.8.0.7/20"),), mtu=600)
     assert refused(found, Told(PUSH.addresses, mtu=500)) == [("mtu 500: the link needs 576", True)]
 
 
 def test_an_address_stands_alone_where_its_network_is_not_the_peers(tmp_path: Path) -> None:
-    """Else it would bring a route to all of it."""
+    """Else it would bring a route to all of it; to where a peer is reached it brings none either."""
     found = config(tmp_path)
     told = Told((ip_interface("10.8.0.7/8"), ip_interface("10.8.0.8/9")))
-    accepted, _ = judge(found, found.peers[0], told)
+    accepted, _ = judge(found, found.peers[0], told, {})
     assert accepted.addresses == (ip_interface("10.8.0.7/32"), ip_interface("10.8.0.8/9"))
+    accepted, _ = judge(found, found.peers[0], told, {OTHER: Endpoint(ip_address("10.9.0.1"), 5180)})
+    assert accepted.addresses == (ip_interface("10.8.0.7/32"), ip_interface("10.8.0.8/32"))
 
 
 def test_an_mtu_never_raises_the_links(tmp_path: Path) -> None:
     found = config(tmp_path)
-    assert judge(found, found.peers[0], Told(mtu=9000)) == (NOTHING, ())
+    assert judge(found, found.peers[0], Told(mtu=9000), {}) == (NOTHING, ())
 
 
 def parameters(told: Told) -> Parameters:
@@ -135,7 +157,7 @@ def parameters(told: Told) -> Parameters:
 
 def test_the_least_mtu_of_several_peers_counts_and_disabled_ones_say_nothing(tmp_path: Path) -> None:
     found = config(tmp_path)
-    pushes = Pushes({})
+    pushes = Pushes({}, dict)
     assert pushes.accepted(found) == NOTHING
     assert pushes.take(found.peers[0], parameters(PUSH))
     assert not pushes.take(found.peers[0], parameters(PUSH))
@@ -150,7 +172,7 @@ def test_the_least_mtu_of_several_peers_counts_and_disabled_ones_say_nothing(tmp
 
 def test_a_peer_that_pushes_nothing_and_may_nothing_is_not_remembered(tmp_path: Path) -> None:
     found = config(tmp_path, accept=(), addresses='["10.8.0.7/32"]')
-    pushes = Pushes({})
+    pushes = Pushes({}, dict)
     assert not pushes.take(found.peers[0], parameters(Told(mtu=1420)))
     assert pushes.told == {}
     assert pushes.take(found.peers[0], parameters(PUSH))
@@ -159,7 +181,7 @@ def test_a_peer_that_pushes_nothing_and_may_nothing_is_not_remembered(tmp_path: 
 
 
 def test_a_peer_keeps_what_it_told_when_its_key_is_replaced(tmp_path: Path) -> None:
-    pushes = Pushes({OTHER: PUSH})
+    pushes = Pushes({OTHER: PUSH}, dict)
     found = config(tmp_path)
     text = (tmp_path / "site.toml").read_text().partition("[peer.other]")[0]
     (tmp_path / "site.toml").write_text(text + f'previous_public_key = "{OTHER}"\n')

@@ -43,7 +43,12 @@ listen = ["0.0.0.0:5180"]
 
 
 def configure_spoke(
-    site: Star, name: str, *, accept: str = '["address", "routes", "mtu"]', addresses: str = '"assigned"'
+    site: Star,
+    name: str,
+    *,
+    accept: str = '["address", "routes", "mtu"]',
+    addresses: str = '"assigned"',
+    endpoint: str = "10.9.0.1",
 ) -> None:
     site[name].vpnd.configure(f"""\
 [interface]
@@ -52,8 +57,8 @@ addresses = {addresses}
 [local]
 [peer.hub]
 public_key = "{site.hub_vpnd.key.public}"
-endpoint = "10.9.0.1:5180"
-networks = ["10.8.0.0/28", "fd00:8::/64", "10.20.0.0/14"]
+endpoint = "{endpoint}:5180"
+networks = ["10.8.0.0/28", "fd00:8::/64", "10.20.0.0/14", "10.9.0.0/16"]
 route = false
 accept = {accept}
 """)
@@ -170,6 +175,28 @@ def test_a_push_that_changes_while_the_daemon_is_away_is_told_at_its_start(site:
     site.hub_vpnd.wait_up()
     spoke.host.run(f"ping -c1 -W1 {HUB}")
     assert spoke.vpnd.peer("hub")["handshakes"] == handshakes
+
+
+def test_a_route_that_covers_an_endpoint_is_refused(site: Star) -> None:
+    """The tunnel would lead into itself: also when the hub moves to where a route leads that was taken."""
+    spoke = site["b"]
+    site.hub.run("ip addr add 10.9.0.2/24 dev eth0")
+    configure_hub(site, push='[push]\nroutes = ["10.9.0.1/32", "10.9.0.2/32"]\n')
+    site.hub_vpnd.ctl("reload")
+    eventually(lambda: routes(spoke.host) == {"10.9.0.2"}, what="the route")
+    spoke.host.run(f"ping -c1 -W1 {HUB}")
+    configure_spoke(site, "b", endpoint="10.9.0.2")
+    spoke.vpnd.ctl("reload")
+    eventually(lambda: spoke.vpnd.endpoint("hub") == "10.9.0.2:5180", what="the other endpoint")
+    eventually(lambda: routes(spoke.host) == {"10.9.0.1"}, what="the other route")
+    eventually(lambda: spoke.host.pings(HUB), what="the tunnel")
+    assert "10.9.0.2/32: hub is reached at 10.9.0.2" in spoke.vpnd.why("hub")
+    assert spoke.vpnd.drops().get("link_loop", 0) < 20
+    configure_hub(site, push="")
+    site.hub_vpnd.ctl("reload")
+    configure_spoke(site, "b")
+    spoke.vpnd.ctl("reload")
+    eventually(lambda: spoke.vpnd.status()["health"] == [], what="nothing to be found")
 
 
 def test_another_pool_gives_other_addresses_at_once(site: Star) -> None:

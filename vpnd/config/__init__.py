@@ -9,6 +9,7 @@ from vpnd.config.describe import describe, show_moment
 from vpnd.config.keyfiles import Secrets, read_secrets
 from vpnd.config.load import load
 from vpnd.config.pool import fixed_address, fixed_addresses, is_assigned, is_inside, kept_out
+from vpnd.config.sections import TABLES
 from vpnd.config.values import (
     AllowRule,
     Config,
@@ -29,6 +30,7 @@ from vpnd.config.values import (
 from vpnd.keys import derived_mac
 
 __all__ = [
+    "TABLES",
     "AllowRule",
     "Config",
     "DnsConfig",

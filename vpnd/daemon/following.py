@@ -7,13 +7,15 @@ in `pushes`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vpnd.config import PeerConfig
 from vpnd.daemon import wanted
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.journal import Event, about
-from vpnd.daemon.pushes import Pushes
+from vpnd.daemon.pushes import NOTHING, Pushes
+from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
 from vpnd.host.plan import Interface
 from vpnd.keys import PublicKey
@@ -29,9 +31,10 @@ class Following:
     """What one instance has by the grace of its peers."""
 
     def __init__(self, instance: Instance) -> None:
-        self.pushes = Pushes(instance.state.load_told())
+        self.pushes = Pushes(instance.state.load_told(), self._endpoints)
         self.link_addresses: tuple[Interface, ...] = ()  # of the link, as it was brought last
         self.link_mtu = instance.config.interface.mtu
+        self._brought = NOTHING  # of what peers push
         self._instance = instance
 
     @property
@@ -65,12 +68,31 @@ class Following:
             _log.warning("refused: %s", refusal, extra=about(Event.PUSH_REFUSED, peer.name))
         instance.spawn(self._take(peer))
 
-    async def _take(self, peer: PeerConfig) -> None:
-        before = (self.link_addresses, self.link_mtu)
+    def _endpoints(self) -> Mapping[PublicKey, Endpoint]:
+        return self._instance.driver.device.endpoints()
+
+    def follow_endpoints(self) -> None:
+        """Looks at what is pushed again: nothing may lead to an endpoint, and peers move."""
+        config = self._instance.config
+        accepted = self.pushes.accepted(config)
+        if accepted == self._brought:
+            return
+        gone = {f"route {each}" for each in set(self._brought.routes) - set(accepted.routes)}
+        for peer in config.peers:
+            for refusal in self.pushes.refusals(config, peer):
+                if refusal.is_fault and refusal.what in gone:
+                    _log.warning("refused: %s", refusal, extra=about(Event.PUSH_REFUSED, peer.name))
+        self._instance.spawn(self._bring_or_heal())
+
+    async def _bring_or_heal(self) -> None:
         try:
             await self.bring()
         except (HostError, PlaneError) as error:
             self.fail(error)
+
+    async def _take(self, peer: PeerConfig) -> None:
+        before = (self.link_addresses, self.link_mtu)
+        await self._bring_or_heal()
         if (self.link_addresses, self.link_mtu) != before:
             addresses = ", ".join(map(str, self.link_addresses)) or "none"
             what = "it decides about the link: addresses %s, mtu %d"
@@ -83,6 +105,7 @@ class Following:
     async def bring(self) -> None:
         """Brings link and machine to what peers push now. Raises HostError, PlaneError."""
         instance = self._instance
+        self._brought = self.pushes.accepted(instance.config)
         if instance.driver.plane is None:
             return  # its revival brings all of it
         await instance.shape_as_configured()

@@ -159,6 +159,7 @@ class Instance:
         self.resolver.watch(wanted.endpoint_names(self.config))
         self.driver.start()
         self.following.ask()
+        self.following.follow_endpoints()
         self.spawn(self._pushed.tell())
         self.spawn(self._housekeeping())
 
@@ -506,6 +507,7 @@ class Instance:
             self._sources.learn(key, endpoint, self.config.local.fwmark)
             if endpoint is not None and not self.state.has_endpoint(key, endpoint):
                 self._has_moved = True
+        self.following.follow_endpoints()
         if self.tell_peers is not None:
             self.tell_peers(self._news)
         self._news.clear()

@@ -7,12 +7,12 @@ away. Changes nothing on the machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 
-from vpnd.config import Config, IPAddress, IPInterface, IPNetwork, PeerConfig, is_inside
-from vpnd.endpoint import is_domain
+from vpnd.config import TABLES, Config, IPAddress, IPInterface, IPNetwork, PeerConfig, is_inside
+from vpnd.endpoint import Endpoint, is_domain
 from vpnd.keys import PublicKey
 from vpnd.protocol.parameters import Parameters
 
@@ -85,8 +85,10 @@ class _Judged:
                 self.refusals.append(Refusal(f"{what} {item}", why, not_accepted is None))
 
 
-def judge(config: Config, peer: PeerConfig, told: Told) -> tuple[Accepted, tuple[Refusal, ...]]:
-    """Tells what is taken of what a peer pushes, and why the rest is not."""
+def judge(
+    config: Config, peer: PeerConfig, told: Told, endpoints: Mapping[PublicKey, Endpoint]
+) -> tuple[Accepted, tuple[Refusal, ...]]:
+    """Tells what is taken of what a peer pushes, and why the rest is not. `endpoints`: where peers are."""
     judged = _Judged()
     barred = {word: _barred(config, peer, word) for word in ("address", "routes", "dns")}
     mtu = _judge_mtu(config, peer, told, judged)
@@ -97,13 +99,15 @@ def judge(config: Config, peer: PeerConfig, told: Told) -> tuple[Accepted, tuple
         barred["address"],
     )
     routes = judged.take(
-        "route", ((each, _against_route(peer, each)) for each in told.routes), barred["routes"]
+        "route",
+        ((each, _against_route(config, peer, each, endpoints)) for each in told.routes),
+        barred["routes"],
     )
     servers = judged.take(
         "name server", ((each, _against_host(each)) for each in told.servers), barred["dns"]
     )
     accepted = Accepted(
-        tuple(_narrowed(each, peer) for each in addresses),  # type: ignore[arg-type]
+        tuple(_narrowed(config, peer, each, endpoints) for each in addresses),  # type: ignore[arg-type]
         tuple(routes),  # type: ignore[arg-type]
         tuple(servers),  # type: ignore[arg-type]
         tuple(judged.take("domain", ((each, None) for each in told.domains), barred["dns"])),  # type: ignore[arg-type]
@@ -151,15 +155,31 @@ def _against_host(address: IPAddress) -> str | None:
     return "no machine can have it" if is_odd else None
 
 
-def _against_route(peer: PeerConfig, route: IPNetwork) -> str | None:
-    if any(is_inside(route, network) for network in peer.networks):
-        return None
-    return f"beyond peer.{peer.name}.networks"
+def _against_route(
+    config: Config, peer: PeerConfig, route: IPNetwork, endpoints: Mapping[PublicKey, Endpoint]
+) -> str | None:
+    if not any(is_inside(route, network) for network in peer.networks):
+        return f"beyond peer.{peer.name}.networks"
+    if config.routing.table not in TABLES.values():
+        return None  # who chose the table sends the tunnel's own packets past it, as full_tunnel does
+    return _loop(config, route, endpoints)
 
 
-def _narrowed(address: IPInterface, peer: PeerConfig) -> IPInterface:
-    """An address brings a route to its whole network: where that is more than the peer's, it stands alone."""
-    if any(is_inside(address.network, network) for network in peer.networks):
+def _loop(config: Config, network: IPNetwork, endpoints: Mapping[PublicKey, Endpoint]) -> str | None:
+    """Tells of whom the tunnel's own packets would go into the tunnel, if a route to the network did."""
+    for peer in config.peers:
+        endpoint = endpoints.get(peer.public_key)
+        if endpoint is not None and peer.enabled and endpoint.address in network:
+            return f"{peer.name} is reached at {endpoint.address}, so the tunnel would lead into itself"
+    return None
+
+
+def _narrowed(
+    config: Config, peer: PeerConfig, address: IPInterface, endpoints: Mapping[PublicKey, Endpoint]
+) -> IPInterface:
+    """An address brings a route to its whole network: where that must not be, it stands alone."""
+    is_the_peers = any(is_inside(address.network, network) for network in peer.networks)
+    if is_the_peers and _loop(config, address.network, endpoints) is None:
         return address
     return ip_interface(address.ip)
 
@@ -167,8 +187,12 @@ def _narrowed(address: IPInterface, peer: PeerConfig) -> IPInterface:
 class Pushes:
     """What every peer told last."""
 
-    def __init__(self, told: Mapping[PublicKey, Told]) -> None:
+    def __init__(
+        self, told: Mapping[PublicKey, Told], endpoints: Callable[[], Mapping[PublicKey, Endpoint]]
+    ) -> None:
+        """`endpoints` tells where peers are now."""
         self._told = dict(told)
+        self._endpoints = endpoints
 
     @property
     def told(self) -> Mapping[PublicKey, Told]:
@@ -198,11 +222,11 @@ class Pushes:
     def refusals(self, config: Config, peer: PeerConfig) -> tuple[Refusal, ...]:
         """Tells what of a peer's push is not in force."""
         told = self.of(peer) if peer.enabled else None
-        return () if told is None else judge(config, peer, told)[1]
+        return () if told is None else judge(config, peer, told, self._endpoints())[1]
 
     def accepted_of(self, config: Config, peer: PeerConfig) -> Accepted:
         told = self.of(peer) if peer.enabled else None
-        return NOTHING if told is None else judge(config, peer, told)[0]
+        return NOTHING if told is None else judge(config, peer, told, self._endpoints())[0]
 
     def accepted(self, config: Config) -> Accepted:
         """Tells what is in force of all peers together; of several MTUs the least."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from vpnd.config import (
+    TABLES,
     Config,
     DnsConfig,
     IPInterface,
@@ -38,7 +39,6 @@ _PADDING = {
     "full": PaddingMode.FULL,
 }
 OFFLOADS = {"udp-gso": Offload.UDP_GSO, "udp-gro": Offload.UDP_GRO, "tun-vnet": Offload.TUN_VNET}
-TABLE_MAIN = 254  # linux/rtnetlink.h
 WORKERS_AUTO_MAX = 8  # more than these on one link gain little and cost memory
 
 
@@ -149,7 +149,7 @@ def _routed(config: Config) -> Iterator[IPNetwork]:
 def _pool_routes(config: Config) -> Iterator[IPNetwork]:
     """The pool's networks, unless an address of ours brings the same route."""
     own = {address.network for address in config.interface.addresses}
-    is_main = config.routing.table == TABLE_MAIN
+    is_main = config.routing.table == TABLES["main"]
     for network in () if config.pool is None else config.pool.networks:
         if not is_main or network not in own:
             yield network
