@@ -1,14 +1,16 @@
 """Who may reach what: a machine that answers on some ports, and one that tries them.
 
     knock.py answer PORT...               on all addresses, TCP and UDP, until it is ended; prints "ready"
-    knock.py try KIND/ADDRESS/PORT...     KIND is tcp or udp; prints one word for each
+    knock.py try KIND/ADDRESS/PORT...     KIND is tcp or udp; prints one word for each. With /LINK after
+                                          the port it goes out by that link, whatever the routes say.
 
 The words: "answered"; "forbidden", when the network answers that it is prohibited; "silent", when nothing
-comes; else the name of the error.
+comes; "closed", when nothing but the end comes; else the name of the error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import selectors
 import socket
@@ -32,27 +34,30 @@ def answer(ports: list[int]) -> None:
             for key, _ in selector.select():
                 listener = key.fileobj  # type: ignore[assignment]
                 if listener.type == socket.SOCK_STREAM:
-                    listener.accept()[0].close()
+                    with listener.accept()[0] as visitor, contextlib.suppress(OSError):
+                        visitor.send(b"who is there")
                 else:
                     data, source = listener.recvfrom(100)
                     listener.sendto(data, source)
 
 
 def knock(what: str) -> str:
-    kind, address, port = what.split("/")
+    kind, address, port, *link = what.split("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as trying:
         trying.settimeout(PATIENCE_S)
+        for name in link:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
         try:
             trying.connect((address, int(port)))
             if kind == "udp":
                 trying.send(b"knock")
-                trying.recv(100)
+            # A connection that is refused on the way may seem to stand for a moment: only words count.
+            return "answered" if trying.recv(100) else "closed"
         except TimeoutError:
             return "silent"
         except OSError as error:
             return "forbidden" if error.errno in _FORBIDDEN else errno.errorcode[error.errno or 0]
-    return "answered"
 
 
 if __name__ == "__main__":
