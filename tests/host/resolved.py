@@ -56,10 +56,11 @@ def unpacked() -> Path:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, has_resolved: bool = True) -> Iterator[Path]:
+def running(folder: Path, *, has_resolved: bool = True, within: Sequence[str] = ()) -> Iterator[Path]:
     """Runs it while the body does, and gives its resolvectl; DBUS_SYSTEM_BUS_ADDRESS leads to it meanwhile.
 
-    To be called in namespaces of the test's own. Without `has_resolved` there is no more than the bus.
+    To be called in namespaces of the test's own, unless the words of `within` start it in some. Without
+    `has_resolved` there is no more than the bus.
     """
     root = unpacked()
     folder.mkdir(mode=0o755)
@@ -83,12 +84,12 @@ def running(folder: Path, *, has_resolved: bool = True) -> Iterator[Path]:
     os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = address
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "-m", "--pid", "--fork", "--kill-child", "sh", "-c", script],
+            [*within, "unshare", "-m", "--pid", "--fork", "--kill-child", "sh", "-c", script],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     try:
         control = root / "usr/bin/resolvectl"
-        _wait([control, "status"] if has_resolved else ["test", "-S", bus / "bus"], folder / "log")
+        _wait([*within, control, "status"] if has_resolved else ["test", "-S", bus / "bus"], folder / "log")
         yield control
     finally:
         process.kill()

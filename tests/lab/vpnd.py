@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.namespaces import CommandError, Host, eventually
+from vpnd.keys import Identity, Secret, write_key_file
 
 BIN = Path(sys.executable).parent
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -34,8 +35,18 @@ class KeyPair:
 class Vpnd:
     """One instance, as an operator sees it."""
 
-    def __init__(self, host: Host, instance: str = "site", *, own_plane: bool = False) -> None:
-        """With `own_plane` the plane is started on its own before the daemon, as its unit does it."""
+    def __init__(
+        self,
+        host: Host,
+        instance: str = "site",
+        *,
+        own_plane: bool = False,
+        private_key: bytes | None = None,
+    ) -> None:
+        """With `own_plane` the plane is started on its own before the daemon, as its unit does it.
+
+        A `private_key` of 32 bytes is written down in place of vpnctl making one, which takes longer.
+        """
         self.host = host
         self.instance = instance
         self.own_plane = own_plane
@@ -47,7 +58,7 @@ class Vpnd:
         self.log_file = host.folder / f"{instance}.log"
         for directory in (self.config_dir, self.runtime_dir, self.state_dir):
             directory.mkdir(parents=True)
-        self.key = self.new_key("private")
+        self.key = self.new_key("private") if private_key is None else self._key_of(private_key)
         self.timers: Mapping[str, object] = {}
         self.clock_shift_s = 0.0
         self.environment: dict[str, str] = {}  # added to that of daemon and plane
@@ -61,6 +72,11 @@ class Vpnd:
         file = self.config_dir / f"{name}.key"
         self.host.run(f"{BIN}/vpnctl key gen {file}")
         return KeyPair(file, self.host.output(f"{BIN}/vpnctl key pub {file}").strip())
+
+    def _key_of(self, private_key: bytes) -> KeyPair:
+        file = self.config_dir / "private.key"
+        write_key_file(file, Secret.copy_of(private_key))
+        return KeyPair(file, str(Identity.from_private(Secret.copy_of(private_key)).public))
 
     def new_psk(self, name: str) -> Path:
         file = self.config_dir / f"{name}.psk"
