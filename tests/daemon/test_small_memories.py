@@ -114,6 +114,21 @@ def test_drops_of_an_earlier_life_are_not_told(pair: tuple[Host, Host]) -> None:
     assert len(told(writer.due(left.device, {right.key: {"data_source": 6}}, 0.0))) == 1
 
 
+def test_drops_are_dated_when_they_are_seen_to_grow_by_whoever_asks_first(
+    pair: tuple[Host, Host],
+) -> None:
+    left, right = pair
+    writer = NoticeWriter()
+    three = {"data_source": 3}
+    assert writer.dropped_at(right.key, "data_source", {}, 9.0) is None
+    assert writer.dropped_at(right.key, "data_source", three, 10.0) == 10.0
+    told(writer.due(left.device, {right.key: three}, 11.0))
+    assert writer.dropped_at(right.key, "data_source", three, 60.0) == 11.0
+    assert writer.dropped_at(right.key, "data_inner", three, 60.0) is None
+    writer.begin(right.key, three)
+    assert writer.dropped_at(right.key, "data_source", three, 60.0) is None
+
+
 def test_a_removed_peer_is_forgotten_and_one_without_drops_never_kept(pair: tuple[Host, Host]) -> None:
     left, right = pair
     writer = NoticeWriter()

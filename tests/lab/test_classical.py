@@ -132,6 +132,9 @@ def test_a_wrong_inner_address_is_dropped_counted_and_explained_on_both_sides(la
         lambda: "inner source not in the networks" in topology.u_vpnd.why("gateway"),
         what="the gateway's notice to U",
     )
+    configure(topology, u_address="192.168.30.99/24", gateway_networks=("192.168.30.99/32",))
+    topology.gateway_vpnd.ask("reload")
+    assert "inner source not in" not in topology.gateway_vpnd.why("u"), "what was dropped before is past"
 
 
 def test_strict_reverse_path_filtering_is_named(lab: Lab) -> None:

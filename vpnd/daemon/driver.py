@@ -240,6 +240,9 @@ class Driver:
             if wiring != self._wirings.get(wiring.public_key):
                 is_new = wiring.public_key not in self._ids
                 self._wire(wiring, self._endpoint(wiring.public_key) if is_new else None)
+                # Drops under other networks say nothing of these.
+                if not is_new and (drops := self.plane.counters.peer(self._ids[wiring.public_key]).drops):
+                    self._notices.begin(wiring.public_key, drops)
 
     def choose_source(self, key: PublicKey) -> None:
         """Lets the kernel choose our own address towards the peer anew.
@@ -255,6 +258,11 @@ class Driver:
         if self.plane is None or key not in self._ids:
             return None
         return self.plane.counters.peer(self._ids[key])
+
+    def dropped_at(self, key: PublicKey, reason: str, now: float) -> float | None:
+        """Tells when a peer's packets were last seen to be dropped for `reason`, as the peer is wired now."""
+        counted = self.counters(key)
+        return None if counted is None else self._notices.dropped_at(key, reason, counted.drops, now)
 
     def drops(self) -> dict[str, int]:
         """Counts what was dropped or refused, by reason, those that are not zero."""

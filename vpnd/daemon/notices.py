@@ -1,7 +1,8 @@
 """Tells a peer, inside the tunnel, that what it sends is being dropped here, and why.
 
 Without it only the side that drops knows; with it `vpnctl why` names the cause on both ends.
-Owns when a notice is due. At most one per peer and interval, and only while drops go on.
+Owns when a notice is due, at most one per peer and interval and only while drops go on, and the moment
+at which they last grew.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ class NoticeWriter:
 
     def __init__(self) -> None:
         self._told: dict[PublicKey, tuple[float, Mapping[str, int]]] = {}
+        self._grown_at: dict[PublicKey, dict[str, float]] = {}
 
     def begin(self, key: PublicKey, counted: Mapping[str, int]) -> None:
-        """Takes what was counted so far as told."""
+        """Takes what was counted so far as told, and as nothing that says anything of now."""
         self._told[key] = (-INTERVAL_S, dict(counted))
+        self._grown_at.pop(key, None)
 
     def due(
         self, device: Device, drops: Mapping[PublicKey, Mapping[str, int]], now: float
@@ -43,9 +46,18 @@ class NoticeWriter:
             grown = {name: counted[name] for name in _REASONS if counted.get(name, 0) > told.get(name, 0)}
             if grown:
                 self._told[key] = (now, dict(counted))
+                self._grown_at.setdefault(key, {}).update(dict.fromkeys(grown, now))
                 for name, count in grown.items():
                     wanted += device.notice(key, _REASONS[name], count)
         return wanted
 
+    def dropped_at(self, key: PublicKey, reason: str, counted: Mapping[str, int], now: float) -> float | None:
+        """Tells when drops for that reason were last seen to grow; None if never since `begin`."""
+        _, told = self._told.get(key, (0.0, {}))
+        if counted.get(reason, 0) > told.get(reason, 0):
+            return now
+        return self._grown_at.get(key, {}).get(reason)
+
     def forget(self, key: PublicKey) -> None:
         self._told.pop(key, None)
+        self._grown_at.pop(key, None)
