@@ -17,6 +17,18 @@ static bool has_checksum_place(const uint8_t *packet, size_t size) {
 
 /* ---- packets ---- */
 
+/* No packet on a link comes from these, whoever's networks are around them (RFC 1122, 3.2.1.3;
+ * RFC 4291, 2.5.3 and 2.7). A kernel with route_localnet would take the first ones. Unspecified
+ * addresses are left to it: a host that looks for its neighbours may have no other yet. */
+static bool is_never_source(uint8_t family, const uint8_t *address) {
+    static const uint8_t broadcast[4] = {255, 255, 255, 255}, loopback[16] = {[15] = 1};
+    if (family == 4) {
+        return address[0] == 127 || (address[0] & 0xf0) == 0xe0 ||
+               memcmp(address, broadcast, 4) == 0;
+    }
+    return address[0] == 0xff || memcmp(address, loopback, 16) == 0;
+}
+
 /* Is the source address one of the peer's? */
 static bool is_peers_own(struct plane *plane, struct known_sender *known, uint32_t peer,
                          const uint8_t *packet) {
@@ -27,7 +39,7 @@ static bool is_peers_own(struct plane *plane, struct known_sender *known, uint32
         memcmp(known->address, source, size) == 0) {
         return true;
     }
-    if (networks_find(plane->networks, family, source) != peer) {
+    if (networks_find(plane->networks, family, source) != peer || is_never_source(family, source)) {
         return false;
     }
     known->peer = peer;
