@@ -56,7 +56,7 @@ ASKING = tuple(
     f"tests/lab/test_{each}.py"
     for each in (
         *("full_tunnel", "groups", "join", "live_change", "metrics", "pcap", "pool", "start"),
-        *("spoofing", "watching", "why"),
+        *("spoofing", "undoing", "watching", "why"),
     )
 )
 MEASURING = ("tests/system/test_restarts.py", "tests/system/test_unit.py")
