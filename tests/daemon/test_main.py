@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.manager import Manager, listening
+from tests.listening import is_listening
 from vpnd.daemon import log, main, status
 from vpnd.daemon.main import EXIT_CONFIG, EXIT_FAILED
 from vpnd.daemon.service import Service
@@ -190,7 +191,7 @@ def test_forget_has_the_plane_end_and_is_content_without_one(machine: Machine) -
     path = machine.folder / "run" / "plane.sock"
     path.parent.mkdir(exist_ok=True)
     with subprocess.Popen([find_program(), "--listen", path]) as plane:
-        while not path.exists():
+        while not is_listening(path):
             time.sleep(0.01)
         assert machine.run("--forget") == 0
         assert plane.wait(5) == 0

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.namespaces import CommandError, Host, eventually
+from tests.listening import is_listening
 from vpnd.keys import Identity, Secret, write_key_file
 
 BIN = Path(sys.executable).parent
@@ -114,10 +115,10 @@ class Vpnd:
 
     def start_plane(self) -> None:
         path = self.runtime_dir / "plane.sock"
-        self.plane = self.host.start(
+        self.plane = plane = self.host.start(
             BIN / "vpnd-plane", "--listen", path, log="plane.log", env=os.environ | self.environment
         )
-        eventually(path.exists, what="plane.sock")
+        eventually(lambda: is_listening(path, plane.pid), what="plane.sock")
 
     def wait_ready(self) -> None:
         def answers() -> bool:
