@@ -23,6 +23,7 @@ from vpnd.plane import wire
 from vpnd.plane.channel import UNAWAITED, Channel
 from vpnd.plane.counters import PlaneCounters
 from vpnd.plane.events import Event
+from vpnd.plane.frames import FrameRules, pack_rules
 from vpnd.plane.inventory import (
     HelloReply,
     Inventory,
@@ -211,6 +212,10 @@ class PlaneClient:
     def set_peer_mtu(self, peer_id: int, mtu: int) -> None:
         """Tells how large an inner packet the path to the peer carries; 0: as large as the link's."""
         self._channel.ask(WireType.SET_PEER_MTU, wire.SET_PEER_MTU_REQUEST.pack(peer_id, mtu))
+
+    def set_peer_frames(self, peer_id: int, rules: FrameRules) -> None:
+        """Sets what Ethernet frames the peer may send and get (TAP), whole each time."""
+        self._channel.ask(WireType.SET_PEER_FRAMES, pack_rules(peer_id, rules))
 
     def set_options(self, mac_limit: int, mac_age_s: int, offloads: Offload = Offload.ALL) -> None:
         """Sets how many MAC addresses one peer may show, how long an unseen one is kept, and which

@@ -53,10 +53,13 @@ class ListedSession:
 
 @dataclass(frozen=True, slots=True)
 class ListedMac:
+    """An Ethernet address behind a peer; a static one holds in every VLAN and was never seen."""
+
     mac: bytes
     vlan: int
     peer_id: int
     seen_at: float
+    is_static: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,8 @@ def read_session(body: bytes, offset: int) -> ListedSession:
 
 
 def read_mac(body: bytes, offset: int) -> ListedMac:
-    mac, vlan, peer, seen_at_ns = wire.LISTED_MAC.unpack(body, offset)
-    return ListedMac(mac, vlan, peer, seen_at_ns / _NS)
+    mac, vlan, peer, is_static, seen_at_ns = wire.LISTED_MAC.unpack(body, offset)
+    return ListedMac(mac, vlan, peer, seen_at_ns / _NS, bool(is_static))
 
 
 def _text(padded: bytes) -> str:

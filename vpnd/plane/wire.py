@@ -27,6 +27,8 @@ SOCKETS_MAX: Final = 64
 OFFLOADS_COUNT: Final = 3
 QUEUES_MAX: Final = 32
 NAME_SIZE: Final = 16  # IFNAMSIZ
+MACS_MAX: Final = 256  # static MAC addresses of one peer
+VLANS_SIZE: Final = 512  # bytes of a set of VLANs, a bit for each number
 
 COUNTERS_MAGIC: Final = 0x63647076
 COUNTERS_LAYOUT: Final = 1
@@ -68,6 +70,7 @@ class WireType(IntEnum):
     CLOSE_GATE = 20
     START_CAPTURE = 21
     STOP_CAPTURE = 22
+    SET_PEER_FRAMES = 23
 
     EVENT_DATAGRAM = 0x4001
     EVENT_CONTROL = 0x4002
@@ -137,6 +140,11 @@ class PeerFlag(IntFlag):
     RENAME = 2
 
 
+class FramesFlag(IntFlag):
+    RELAYED = 1
+    BY_VLAN = 2
+
+
 # Number to name and text of a wire_error.
 ERRORS: Final[dict[int, tuple[str, str]]] = {
     1: ("version_mismatch", "the two programs speak different versions of the plane socket"),
@@ -195,6 +203,10 @@ DROP_REASONS: Final[tuple[tuple[str, str], ...]] = (
     ("link_loop", "it is wrapped too often: tunnels are routed into each other or themselves"),
     ("path_too_large", "the packet is larger than the path to the peer carries"),
     ("data_ecn", "marked by a congested router, and its inner packet cannot carry the mark"),
+    ("frame_source", "its source MAC address is not one that the peer may use"),
+    ("frame_vlan", "the peer may not use its VLAN"),
+    ("frame_storm", "more broadcasts, multicasts and frames to nobody known than allowed"),
+    ("frame_isolated", "it is for a peer that exchanges no frames with its sender"),
 )
 
 
@@ -293,7 +305,7 @@ LISTED_SESSION = Layout(
     ("created_at_ns", "Q"),
 )
 LISTED_MAC = Layout(
-    "listed_mac", ("mac", "6s"), ("vlan", "H"), ("peer", "I"), ("zero", "I"), ("seen_at_ns", "Q")
+    "listed_mac", ("mac", "6s"), ("vlan", "H"), ("peer", "I"), ("is_static", "I"), ("seen_at_ns", "Q")
 )
 SET_LINK_REQUEST = Layout(
     "set_link_request", ("type", "B"), ("queues", "B"), ("padding_mtu", "H"), ("mtu", "I"), ("name", "16s")
@@ -310,6 +322,15 @@ SET_PEER_REQUEST = Layout(
 )
 PEER_REQUEST = Layout("peer_request", ("peer", "I"), ("zero", "I"))
 SET_PEER_MTU_REQUEST = Layout("set_peer_mtu_request", ("peer", "I"), ("mtu", "I"))
+MAC = Layout("wire_mac", ("mac", "6s"), ("zero", "2s"))
+SET_PEER_FRAMES_REQUEST = Layout(
+    "set_peer_frames_request",
+    ("peer", "I"),
+    ("flags", "I"),
+    ("storm_limit", "I"),
+    ("mac_count", "I"),
+    ("vlans", f"{VLANS_SIZE}s"),
+)
 SESSION_REQUEST = Layout("session_request", ("peer", "I"), ("local_index", "I"))
 # The keys are the last 72 bytes: key, salt, key, salt. They are copied in, never packed.
 INSTALL_SESSION_REQUEST = Layout(

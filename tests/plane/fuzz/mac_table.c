@@ -24,7 +24,7 @@ static void check_list(struct mac_table *table, uint64_t now_ns) {
         size_t count = mac_table_list(table, page, PAGE, &cursor);
         for (size_t i = 0; i < count; i++) {
             require(page[i].peer < PEERS);
-            held[page[i].peer]++;
+            held[page[i].peer] += page[i].is_static == 0;
             uint32_t found = mac_table_find(table, page[i].mac, page[i].vlan, now_ns);
             require(found == page[i].peer || found == MAC_NONE);
         }
@@ -45,10 +45,17 @@ static void take(struct mac_table *table, const uint8_t *step, uint64_t now_ns) 
     case 1:
         mac_table_age(table, now_ns);
         break;
+    case 2: {
+        struct wire_mac macs[2] = {{{2, 0, 0, 0, 0, step[2] % 16}, {0}},
+                                   {{2, 0, 0, 0, 0, step[3] % 16}, {0}}};
+        require(mac_table_set_static(table, macs, step[1] % 3, peer) == 0);
+        break;
+    }
     default: {
         enum mac_learned learned = mac_table_learn(table, mac, vlan, peer, now_ns);
         uint32_t found = mac_table_find(table, mac, vlan, now_ns);
-        require(learned == MAC_REFUSED ? found != peer || (mac[0] & 1) == 0 : found == peer);
+        bool is_taken = learned != MAC_REFUSED && learned != MAC_FORBIDDEN;
+        require(is_taken ? found == peer : found != peer || (mac[0] & 1) == 0);
         require((mac[0] & 1) == 0 || (learned == MAC_REFUSED && found == MAC_NONE));
     }
     }

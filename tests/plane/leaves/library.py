@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 NONE = 0xFFFF_FFFF
+LINK = 65536  # in place of a peer: our side
 USABLE = 16320
 COUNTER_LIMIT = 2**33
 
@@ -55,7 +56,7 @@ class ListedMac(Structure):
         ("mac", c_uint8 * 6),
         ("vlan", c_uint16),
         ("peer", c_uint32),
-        ("zero", c_uint32),
+        ("is_static", c_uint32),
         ("seen_at_ns", c_uint64),
     ]
 
@@ -213,12 +214,13 @@ class Seen:
     vlan: int
     peer: int
     seen_at_ns: int
+    is_static: bool
 
 
 class MacTable:
     """One table of learned Ethernet addresses; times are seconds here."""
 
-    KNOWN, NEW, MOVED, REFUSED = range(4)
+    KNOWN, NEW, MOVED, REFUSED, FORBIDDEN = range(5)
 
     def __init__(self, library: ctypes.CDLL, limit: int, age_s: int) -> None:
         self._library = library
@@ -236,6 +238,10 @@ class MacTable:
         now = round(now_s * 1e9)
         return int(self._library.mac_table_learn(self._table, mac, vlan, peer, now))
 
+    def set_static(self, macs: Sequence[bytes], peer: int) -> int:
+        packed = b"".join(mac + b"\0\0" for mac in macs)
+        return int(self._library.mac_table_set_static(self._table, packed, len(macs), peer))
+
     def find(self, mac: bytes, now_s: float, *, vlan: int = 0) -> int:
         return int(self._library.mac_table_find(self._table, mac, vlan, round(now_s * 1e9)))
 
@@ -251,7 +257,9 @@ class MacTable:
         cursor = c_uint32(0)
         while True:
             written = self._library.mac_table_list(self._table, room, page, byref(cursor))
-            found += [Seen(bytes(e.mac), e.vlan, e.peer, e.seen_at_ns) for e in room[:written]]
+            found += [
+                Seen(bytes(e.mac), e.vlan, e.peer, e.seen_at_ns, bool(e.is_static)) for e in room[:written]
+            ]
             if cursor.value == 0:
                 return found
 
@@ -433,6 +441,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "mac_table_free": (None, [c_void_p]),
     "mac_table_set_limits": (None, [c_void_p, c_uint32, c_uint32]),
     "mac_table_learn": (c_int, [c_void_p, c_char_p, c_uint16, c_uint32, c_uint64]),
+    "mac_table_set_static": (c_int, [c_void_p, c_char_p, c_uint32, c_uint32]),
     "mac_table_find": (c_uint32, [c_void_p, c_char_p, c_uint16, c_uint64]),
     "mac_table_age": (None, [c_void_p, c_uint64]),
     "mac_table_remove_peer": (None, [c_void_p, c_uint32]),

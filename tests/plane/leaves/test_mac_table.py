@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from tests.plane.leaves.library import NONE, Leaves, MacTable
+from tests.plane.leaves.library import LINK, NONE, Leaves, MacTable
 
 KNOWN, NEW, MOVED, REFUSED = MacTable.KNOWN, MacTable.NEW, MacTable.MOVED, MacTable.REFUSED
+FORBIDDEN = MacTable.FORBIDDEN
 HOST = bytes.fromhex("020000000001")
 OTHER = bytes.fromhex("020000000002")
 
@@ -145,7 +146,7 @@ def test_a_removed_peer_leaves_nothing_behind(leaves: Leaves) -> None:
 
 def test_a_peer_number_outside_the_counters_is_refused(leaves: Leaves) -> None:
     table = leaves.mac_table()
-    assert table.learn(HOST, 65_536, 1) == REFUSED
+    assert table.learn(HOST, LINK + 1, 1) == REFUSED
     assert table.learn(HOST, NONE, 1) == REFUSED
     table.remove_peer(NONE)
     assert table.list() == []
@@ -216,3 +217,49 @@ def test_random_use_agrees_with_a_dictionary(leaves: Leaves, seed: int) -> None:
             case _:
                 table.remove_peer(peer)
                 twin.remove_peer(peer)
+
+
+def test_what_is_on_our_side_is_known_and_not_listed(leaves: Leaves) -> None:
+    table = leaves.mac_table(1)
+    assert [table.learn(mac(number), LINK, 1) for number in (1, 2, 3)] == [NEW, NEW, NEW]
+    assert table.find(mac(3), 1) == LINK
+    assert table.list() == []
+    assert table.learn(mac(3), 7, 2) == MOVED
+    assert table.find(mac(3), 2) == 7
+
+
+def test_a_static_address_is_its_peers_in_every_vlan_and_nobody_elses(leaves: Leaves) -> None:
+    table = leaves.mac_table(1)
+    assert table.set_static([HOST], 7) == 0
+    assert [table.find(HOST, 10_000, vlan=vlan) for vlan in (0, 10)] == [7, 7]
+    assert [table.learn(HOST, peer, 1, vlan=10) for peer in (8, LINK, 7)] == [FORBIDDEN, FORBIDDEN, NEW]
+    assert table.learn(OTHER, 7, 1) == FORBIDDEN
+    assert table.learn(OTHER, 8, 1) == NEW
+    table.age(10_000)
+    assert [(entry.mac, entry.peer, entry.is_static) for entry in table.list()] == [(HOST, 7, True)]
+
+
+def test_static_addresses_drive_out_what_was_learned_against_them(leaves: Leaves) -> None:
+    table = leaves.mac_table()
+    table.learn(HOST, 8, 1)
+    table.learn(OTHER, 7, 1)
+    table.learn(mac(99), 8, 1)
+    assert table.set_static([HOST, HOST], 7) == 0
+    assert [table.find(each, 1) for each in (HOST, OTHER, mac(99))] == [7, NONE, 8]
+    assert table.set_static([HOST], 8) == 0
+    assert [table.find(each, 1) for each in (HOST, mac(99))] == [8, NONE]
+    assert table.learn(OTHER, 7, 2) == NEW
+    table.remove_peer(8)
+    assert table.find(HOST, 2) == NONE
+    assert table.learn(HOST, 7, 2) == NEW
+
+
+def test_without_static_addresses_any_may_be_shown_again(leaves: Leaves) -> None:
+    table = leaves.mac_table()
+    assert table.set_static([mac(number) for number in range(1, 257)], 7) == 0
+    assert len(table.list()) == 256
+    assert table.set_static([mac(number) for number in range(1, 258)], 7) < 0
+    assert len(table.list()) == 256
+    assert table.set_static([], 7) == 0
+    assert table.list() == []
+    assert table.learn(mac(500), 7, 1) == NEW

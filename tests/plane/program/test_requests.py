@@ -18,6 +18,7 @@ from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 from vpnd.plane import wire
 from vpnd.plane.events import RequestRefused, SessionPlaced
+from vpnd.plane.frames import FrameRules, pack_rules
 from vpnd.plane.program import start_child
 from vpnd.plane.wire import WireType
 
@@ -79,6 +80,7 @@ BODIES = {
     WireType.STOP_CAPTURE: b"",
     WireType.CLOSE_GATE: wire.CLOSE_GATE_REQUEST.pack(1000),
     WireType.SET_PEER_MTU: wire.SET_PEER_MTU_REQUEST.pack(1, 1400),
+    WireType.SET_PEER_FRAMES: pack_rules(1, FrameRules(macs=(b"\2\0\0\0\0\1",), vlans=frozenset({0, 10}))),
     WireType.SET_GATE: wire.SET_GATE_REQUEST.pack(*[bytes(32)] * 6, 1, 2, 1),
     WireType.SET_GATE: bytes(208),
 }

@@ -66,16 +66,17 @@ static bool check_packet(struct plane *plane, struct known_sender *known, uint32
 
 /* ---- frames ---- */
 
-/* Learns who sent the frame; false if the peer shows too many. */
+/* Learns who sent the frame; false if the peer may not, or shows too many. */
 static bool learn_sender(struct plane *plane, struct known_sender *known, uint32_t peer,
-                         const struct arrival *arrival, uint64_t now_ns) {
+                         const struct arrival *arrival, uint64_t now_ns, enum drop_reason *reason) {
     const uint8_t *source = frame_source(arrival->bytes);
     uint16_t vlan = frame_vlan(arrival->bytes, arrival->size);
     if (known->peer == peer && known->vlan == vlan && memcmp(known->address, source, 6) == 0) {
         return true;
     }
-    if (mac_table_learn(plane->macs, source, vlan, peer, now_ns) == MAC_REFUSED) {
-        return false;
+    enum mac_learned learned = mac_table_learn(plane->macs, source, vlan, peer, now_ns);
+    if (learned == MAC_REFUSED || learned == MAC_FORBIDDEN) {
+        return refuse(reason, learned == MAC_REFUSED ? DROP_mac_limit : DROP_frame_source);
     }
     known->peer = peer;
     known->vlan = vlan;
@@ -103,7 +104,7 @@ static bool unwrap(struct arrival *arrival) {
     return true;
 }
 
-static bool check_frame(struct plane *plane, struct known_sender *known, uint32_t peer,
+static bool check_frame(struct plane *plane, struct known_sender *known, const struct peer *peer,
                         uint64_t now_ns, struct arrival *arrival, enum drop_reason *reason) {
     if (!unwrap(arrival) || frame_is_group(frame_source(arrival->bytes))) {
         return refuse(reason, DROP_data_inner);
@@ -113,17 +114,21 @@ static bool check_frame(struct plane *plane, struct known_sender *known, uint32_
                                                    arrival->size - arrival->network_at)) {
         return refuse(reason, DROP_data_inner);
     }
-    return learn_sender(plane, known, peer, arrival, now_ns) || refuse(reason, DROP_mac_limit);
+    if (!frames_may_pass(peer, arrival->bytes, arrival->size)) {
+        return refuse(reason, DROP_frame_vlan);
+    }
+    return learn_sender(plane, known, peer->number, arrival, now_ns, reason);
 }
 
 /* ---- both ---- */
 
-bool content_check(struct plane *plane, struct known_sender *known, uint32_t peer, uint8_t outer,
-                   uint64_t now_ns, struct arrival *arrival, enum drop_reason *reason) {
+bool content_check(struct plane *plane, struct known_sender *known, const struct peer *peer,
+                   uint8_t outer, uint64_t now_ns, struct arrival *arrival,
+                   enum drop_reason *reason) {
     bool is_fit = false;
     switch (plane->link.type) {
     case WIRE_LINK_TUN:
-        is_fit = check_packet(plane, known, peer, arrival, reason);
+        is_fit = check_packet(plane, known, peer->number, arrival, reason);
         break;
     case WIRE_LINK_TAP:
         is_fit = check_frame(plane, known, peer, now_ns, arrival, reason);

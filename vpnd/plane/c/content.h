@@ -14,6 +14,7 @@
 #include "coalesce.h"
 #include "wire.h"
 
+struct peer;
 struct plane;
 
 /* The sender that was found right last: packets of a flow follow each other. It holds for one turn
@@ -28,7 +29,8 @@ struct known_sender {
 /* Narrows `arrival` from a plaintext of the peer, which is not empty, to the packet or frame in it.
  * False and *reason if it may not reach the link. `outer` is the byte with DSCP and ECN that the
  * datagram bore. */
-bool content_check(struct plane *plane, struct known_sender *known, uint32_t peer, uint8_t outer,
-                   uint64_t now_ns, struct arrival *arrival, enum drop_reason *reason);
+bool content_check(struct plane *plane, struct known_sender *known, const struct peer *peer,
+                   uint8_t outer, uint64_t now_ns, struct arrival *arrival,
+                   enum drop_reason *reason);
 
 #endif

@@ -9,6 +9,7 @@
 #include "mss.h"
 #include "outbound.h"
 #include "plane.h"
+#include "relay.h"
 #include "sealing.h"
 
 #define HANDSHAKE_FIRST 0x08u
@@ -21,7 +22,8 @@ struct opened {
     struct session *session;
     const struct datagram *datagram;
     struct arrival content; /* the plaintext, then the packet or frame in it */
-    bool is_for_link;
+    bool is_fit;            /* for the link */
+    struct route route;
     bool is_highest; /* of its session so far */
 };
 
@@ -39,6 +41,8 @@ struct inbound {
     unsigned handshakes_count;
     const struct datagram *handshakes[RUN_MAX];
     struct known_sender known;
+    struct known_receiver known_receiver;
+    struct relay relay;
     struct coalescer coalescer;
 };
 
@@ -255,15 +259,25 @@ static bool is_control(const struct arrival *content) {
     return content->size > 0 && (content->bytes[0] & 0xf0) == CONTROL_NIBBLE;
 }
 
-/* Is there a packet or frame for the link in it? What is neither that nor control is gone then. */
+/* An IP packet is for the link always. */
+static bool find_route(struct inbound *inbound, struct opened *opened, enum drop_reason *reason) {
+    opened->route = (struct route){.is_for_link = true};
+    return inbound->plane->link.type != WIRE_LINK_TAP ||
+           relay_route(inbound->plane, &inbound->known_receiver, opened->session->peer,
+                       &opened->content, inbound->now_ns, &opened->route, reason);
+}
+
+/* Is there a packet or frame fit for the link in it? What is neither that nor control is gone then.
+ */
 static bool check_inside(struct inbound *inbound, struct opened *opened) {
     struct arrival *content = &opened->content;
     enum drop_reason reason;
     if (content->size == 0 || is_control(content)) {
         return false;
     }
-    if (content_check(inbound->plane, &inbound->known, opened->session->peer->number,
-                      opened->datagram->reception->tos, inbound->now_ns, content, &reason)) {
+    if (content_check(inbound->plane, &inbound->known, opened->session->peer,
+                      opened->datagram->reception->tos, inbound->now_ns, content, &reason) &&
+        find_route(inbound, opened, &reason)) {
         (void)mss_clamp(content->bytes + content->network_at, content->size - content->network_at,
                         peer_mtu(inbound->plane, opened->session->peer), content->is_partial);
         if (capture_wants(&inbound->plane->capture, CAPTURE_INNER)) {
@@ -291,8 +305,11 @@ static void write_frames(struct inbound *inbound) {
     coalesce_clear(&inbound->coalescer);
 }
 
-static void deliver(struct inbound *inbound, const struct arrival *arrival) {
-    if (!coalesce_add(&inbound->coalescer, arrival)) {
+static void deliver(struct inbound *inbound, struct opened *opened) {
+    struct arrival *arrival = &opened->content;
+    relay_send(inbound->plane, &inbound->relay, inbound->sender, opened->session->peer,
+               &opened->route, arrival, inbound->now_ns);
+    if (opened->route.is_for_link && !coalesce_add(&inbound->coalescer, arrival)) {
         write_frames(inbound);
         (void)coalesce_add(&inbound->coalescer, arrival);
     }
@@ -319,9 +336,9 @@ static void check_run(struct inbound *inbound, struct run *run) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < run->count; i++) {
         struct opened *opened = &run->first[i];
-        opened->is_for_link = check_inside(inbound, opened);
-        packets += opened->is_for_link;
-        bytes += opened->is_for_link ? opened->content.size : 0;
+        opened->is_fit = check_inside(inbound, opened);
+        packets += opened->is_fit;
+        bytes += opened->is_fit ? opened->content.size : 0;
         run->bytes += opened->datagram->size;
         run->is_highest |= opened->is_highest;
     }
@@ -337,9 +354,9 @@ static void finish_run(struct inbound *inbound, struct run *run) {
     unsigned effects = account_run(inbound, run);
     follow_up(inbound, run, effects);
     for (unsigned i = 0; i < run->count; i++) {
-        const struct opened *opened = &run->first[i];
-        if (opened->is_for_link) {
-            deliver(inbound, &opened->content);
+        struct opened *opened = &run->first[i];
+        if (opened->is_fit) {
+            deliver(inbound, opened);
         } else if (is_control(&opened->content)) {
             control_receive(inbound->plane, inbound->sender, run->session,
                             opened->datagram->reception, opened->content.bytes,
@@ -375,6 +392,7 @@ static void take_batch(struct inbound *inbound) {
     }
     open_batch(inbound);
     finish_batch(inbound);
+    relay_flush(inbound->plane, &inbound->relay, inbound->sender, inbound->now_ns);
     if (inbound->handshakes_count > 0) {
         events_handshakes(inbound->plane, inbound->handshakes, inbound->handshakes_count,
                           inbound->now_ns);
@@ -401,6 +419,7 @@ static void gather(struct inbound *inbound, const struct reception *reception) {
 static void begin_turn(struct inbound *inbound) {
     const struct plane *plane = inbound->plane;
     inbound->known.peer = COUNTERS_PEER_MAX;
+    inbound->known_receiver.number = MAC_NONE;
     inbound->coalescer.joins_tcp = offload_runs(&plane->offloads, OFFLOAD_TUN_VNET);
     inbound->coalescer.joins_udp = inbound->coalescer.joins_tcp && link_takes_udp_runs(plane);
 }

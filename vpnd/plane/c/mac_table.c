@@ -17,6 +17,9 @@
 #define AGE_SLICE       4096u               /* entries looked at under one hold of the lock */
 #define STAMP_GRAIN_NS  (NS_PER_SECOND / 2) /* an age is told no finer than this */
 #define ENTRIES_CEILING (UINT32_C(1) << 30)
+#define LINK_LIMIT      65536u              /* addresses on our side */
+#define STATIC_BIT      (UINT64_C(1) << 60) /* in an address: it holds in every VLAN */
+#define VLAN_BITS       UINT64_C(0x0fff)
 
 struct entry {
     uint64_t address; /* address_of; 0: this entry is free */
@@ -37,7 +40,8 @@ struct mac_table {
     uint32_t capacity;
     uint32_t used; /* entries ever taken, position 0 included */
     uint32_t free;
-    uint32_t held[COUNTERS_PEER_MAX]; /* entries per peer */
+    uint32_t held[MAC_LINK + 1];  /* learned entries per peer */
+    uint32_t fixed[MAC_LINK + 1]; /* static ones */
 };
 
 /* Address and VLAN as one number, which is not 0 for any address that may be learned. */
@@ -73,6 +77,20 @@ static uint64_t seen_at(const struct entry *entry) {
 static bool is_outdated(const struct mac_table *table, const struct entry *entry, uint64_t now_ns) {
     uint64_t seen = seen_at(entry);
     return now_ns > seen && now_ns - seen > table->age_ns;
+}
+
+static uint64_t static_of(uint64_t address) {
+    return (address & ~VLAN_BITS) | STATIC_BIT;
+}
+
+/* May the peer show this address? */
+static bool may_use(const struct mac_table *table, uint64_t address, uint32_t peer) {
+    uint32_t at = find_entry(table, static_of(address));
+    return at != 0 ? table->entries[at].peer == peer : table->fixed[peer] == 0;
+}
+
+static bool has_room(const struct mac_table *table, uint32_t peer) {
+    return table->held[peer] < (peer == MAC_LINK ? LINK_LIMIT : table->limit);
 }
 
 static uint64_t age_of_seconds(uint32_t age_s) {
@@ -159,23 +177,30 @@ static uint32_t entry_take(struct mac_table *table) {
     return table->used++;
 }
 
-static enum mac_learned insert(struct mac_table *table, uint64_t address, uint32_t peer,
-                               uint64_t now_ns) {
-    if (table->held[peer] >= table->limit) {
-        return MAC_REFUSED;
-    }
-    uint32_t at = entry_take(table);
-    if (at == 0) {
-        return MAC_REFUSED;
-    }
-    table->entries[at] = (struct entry){.address = address, .seen_at_ns = now_ns, .peer = peer};
+/* `at` is a free entry that was taken. */
+static void put(struct mac_table *table, uint32_t at, const struct entry *entry) {
+    table->entries[at] = *entry;
     chain_push(table, at);
-    table->held[peer]++;
     table->count++;
     if (table->count > table->bucket_count) {
         widen(table);
     }
+}
+
+static enum mac_learned insert(struct mac_table *table, uint64_t address, uint32_t peer,
+                               uint64_t now_ns) {
+    uint32_t at = has_room(table, peer) ? entry_take(table) : 0;
+    if (at == 0) {
+        return MAC_REFUSED;
+    }
+    table->held[peer]++;
+    put(table, at, &(struct entry){.address = address, .seen_at_ns = now_ns, .peer = peer});
     return MAC_NEW;
+}
+
+static void give_back(struct mac_table *table, uint32_t at) {
+    table->entries[at] = (struct entry){.next = table->free};
+    table->free = at;
 }
 
 static void forget(struct mac_table *table, uint32_t at) {
@@ -185,10 +210,13 @@ static void forget(struct mac_table *table, uint32_t at) {
         link = &table->entries[*link].next;
     }
     *link = entry->next;
-    table->held[entry->peer]--;
+    if ((entry->address & STATIC_BIT) != 0) {
+        table->fixed[entry->peer]--;
+    } else {
+        table->held[entry->peer]--;
+    }
     table->count--;
-    *entry = (struct entry){.next = table->free};
-    table->free = at;
+    give_back(table, at);
 }
 
 /* Under the write lock. */
@@ -199,6 +227,9 @@ static enum mac_learned learn(struct mac_table *table, uint64_t address, uint32_
         forget(table, at);
         at = 0;
     }
+    if (!may_use(table, address, peer)) {
+        return MAC_FORBIDDEN;
+    }
     if (at == 0) {
         return insert(table, address, peer, now_ns);
     }
@@ -207,7 +238,7 @@ static enum mac_learned learn(struct mac_table *table, uint64_t address, uint32_
         entry->seen_at_ns = now_ns;
         return MAC_KNOWN;
     }
-    if (table->held[peer] >= table->limit) {
+    if (!has_room(table, peer)) {
         return MAC_REFUSED;
     }
     table->held[entry->peer]--;
@@ -232,7 +263,7 @@ static bool refresh(struct mac_table *table, uint64_t address, uint32_t peer, ui
 
 enum mac_learned mac_table_learn(struct mac_table *table, const uint8_t mac[6], uint16_t vlan,
                                  uint32_t peer, uint64_t now_ns) {
-    if (!may_be_learned(mac) || peer >= COUNTERS_PEER_MAX) {
+    if (!may_be_learned(mac) || peer > MAC_LINK) {
         return MAC_REFUSED;
     }
     uint64_t address = address_of(mac, vlan);
@@ -248,11 +279,12 @@ enum mac_learned mac_table_learn(struct mac_table *table, const uint8_t mac[6], 
 uint32_t mac_table_find(struct mac_table *table, const uint8_t mac[6], uint16_t vlan,
                         uint64_t now_ns) {
     pthread_rwlock_rdlock(&table->lock);
-    uint32_t at = find_entry(table, address_of(mac, vlan));
-    uint32_t peer = MAC_NONE;
-    if (at != 0 && !is_outdated(table, &table->entries[at], now_ns)) {
-        peer = table->entries[at].peer;
+    uint64_t address = address_of(mac, vlan);
+    uint32_t at = find_entry(table, address);
+    if (at == 0 || is_outdated(table, &table->entries[at], now_ns)) {
+        at = find_entry(table, static_of(address));
     }
+    uint32_t peer = at != 0 ? table->entries[at].peer : MAC_NONE;
     pthread_rwlock_unlock(&table->lock);
     return peer;
 }
@@ -264,7 +296,8 @@ void mac_table_age(struct mac_table *table, uint64_t now_ns) {
         pthread_rwlock_wrlock(&table->lock);
         for (uint32_t slice = 0; slice < AGE_SLICE && at < table->used; slice++, at++) {
             struct entry *entry = &table->entries[at];
-            if (entry->address != 0 && is_outdated(table, entry, now_ns)) {
+            if (entry->address != 0 && (entry->address & STATIC_BIT) == 0 &&
+                is_outdated(table, entry, now_ns)) {
                 forget(table, at);
             }
         }
@@ -278,7 +311,7 @@ void mac_table_remove_peer(struct mac_table *table, uint32_t peer) {
         return;
     }
     pthread_rwlock_wrlock(&table->lock);
-    for (uint32_t at = 1; at < table->used && table->held[peer] > 0; at++) {
+    for (uint32_t at = 1; at < table->used && table->held[peer] + table->fixed[peer] > 0; at++) {
         if (table->entries[at].address != 0 && table->entries[at].peer == peer) {
             forget(table, at);
         }
@@ -286,10 +319,68 @@ void mac_table_remove_peer(struct mac_table *table, uint32_t peer) {
     pthread_rwlock_unlock(&table->lock);
 }
 
+/* ---- static addresses ---- */
+
+/* Free entries for so many, or 0 of them. */
+static bool take_entries(struct mac_table *table, uint32_t *taken, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        taken[i] = entry_take(table);
+        if (taken[i] == 0) {
+            while (i-- > 0) {
+                give_back(table, taken[i]);
+            }
+            return false;
+        }
+        table->entries[taken[i]] = (struct entry){0}; /* free still, for whoever looks at all */
+    }
+    return true;
+}
+
+static void put_static(struct mac_table *table, uint32_t at, uint64_t address, uint32_t peer) {
+    uint32_t former = find_entry(table, address);
+    if (former != 0) {
+        forget(table, former);
+    }
+    table->fixed[peer]++;
+    put(table, at, &(struct entry){.address = address, .peer = peer});
+}
+
+/* Forgets the peer's former static addresses, or whatever may not be used any more. */
+static void sweep(struct mac_table *table, bool is_static, uint32_t peer) {
+    for (uint32_t at = 1; at < table->used; at++) {
+        const struct entry *entry = &table->entries[at];
+        if (entry->address == 0 || ((entry->address & STATIC_BIT) != 0) != is_static) {
+            continue;
+        }
+        if (is_static ? entry->peer == peer : !may_use(table, entry->address, entry->peer)) {
+            forget(table, at);
+        }
+    }
+}
+
+int mac_table_set_static(struct mac_table *table, const struct wire_mac *macs, uint32_t count,
+                         uint32_t peer) {
+    uint32_t taken[WIRE_MACS_MAX];
+    int error = 0;
+    pthread_rwlock_wrlock(&table->lock);
+    if (count > WIRE_MACS_MAX || !take_entries(table, taken, count)) {
+        error = -ENOMEM;
+    } else if (count > 0 || table->fixed[peer] > 0) {
+        sweep(table, true, peer);
+        for (uint32_t i = 0; i < count; i++) {
+            put_static(table, taken[i], static_of(address_of(macs[i].mac, 0)), peer);
+        }
+        sweep(table, false, peer);
+    }
+    pthread_rwlock_unlock(&table->lock);
+    return error;
+}
+
 static void describe(const struct entry *entry, struct listed_mac *out) {
     *out = (struct listed_mac){
-        .vlan = (uint16_t)(entry->address & 0x0fff),
+        .vlan = (uint16_t)(entry->address & VLAN_BITS),
         .peer = entry->peer,
+        .is_static = (entry->address & STATIC_BIT) != 0,
         .seen_at_ns = seen_at(entry),
     };
     store_be32(out->mac, (uint32_t)(entry->address >> 28));
@@ -302,7 +393,7 @@ size_t mac_table_list(struct mac_table *table, struct listed_mac *out, size_t ma
     pthread_rwlock_rdlock(&table->lock);
     uint32_t at = *cursor == 0 ? 1 : *cursor;
     for (; at < table->used && written < max; at++) {
-        if (table->entries[at].address != 0) {
+        if (table->entries[at].address != 0 && table->entries[at].peer != MAC_LINK) {
             describe(&table->entries[at], &out[written++]);
         }
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "content.h"
 #include "icmp.h"
 #include "mss.h"
 #include "plane.h"
@@ -35,6 +36,7 @@ struct outbound {
     struct cut cuts[BATCH_MAX]; /* of the frames */
     struct chosen chosen[RUN_MAX];
     unsigned count;
+    struct known_sender known; /* of the batch */
     uint64_t now_ns;
     bool is_busy;         /* packets come close behind each other */
     uint64_t answered_ns; /* until when answers were given in advance */
@@ -100,14 +102,6 @@ static void choose(struct outbound *outbound, struct peer *peer, const struct me
     outbound->chosen[outbound->count++] = (struct chosen){peer, *message};
 }
 
-/* Has the peer a session, or at least a place where one could be asked for? */
-static bool is_reachable(struct peer *peer) {
-    pthread_mutex_lock(&peer->lock);
-    bool is_there = peer->current != NULL || peer->path.now.to.family != 0;
-    pthread_mutex_unlock(&peer->lock);
-    return is_there;
-}
-
 /* One message for many is sent before the next: they share its bytes, which may be cut on only
  * then, and the same checksum must do for all. */
 static void choose_everybody(struct outbound *outbound, struct message *message) {
@@ -117,9 +111,18 @@ static void choose_everybody(struct outbound *outbound, struct message *message)
     message_finish(message);
     message_complete(message);
     for (uint32_t i = 0; i < peers->count; i++) {
-        if (is_reachable(peers->list[i])) {
-            choose(outbound, peers->list[i], message);
-            is_sent = true;
+        struct peer *peer = peers->list[i];
+        if (!peer_is_reachable(peer)) {
+            continue;
+        }
+        is_sent = true;
+        if (!frames_may_pass(peer, message->bytes + 1, message->size - 1)) {
+            continue;
+        }
+        if (frames_flood(peer, FRAMES_TO_PEER, outbound->now_ns)) {
+            choose(outbound, peer, message);
+        } else {
+            drop_count(outbound->plane, peer, DROP_frame_storm, 1);
         }
     }
     if (!is_sent) {
@@ -206,32 +209,66 @@ static bool fit_path(struct outbound *outbound, const struct peer *peer, struct 
     return !refuse_too_large(outbound, peer, cut);
 }
 
-/* The peer that the frame is for; NULL: all of them. */
-static struct peer *peer_for_frame(struct outbound *outbound, const uint8_t *frame, size_t size) {
-    struct plane *plane = outbound->plane;
-    if (plane->peers.count == 1 && is_reachable(plane->peers.list[0])) {
-        return plane->peers.list[0];
+/* What is on our side is not looked for among the peers: a frame for it that nobody else knows is
+ * no reason to ask them all. */
+static void learn_ours(struct outbound *outbound, const uint8_t *frame, uint16_t vlan) {
+    const uint8_t *source = frame_source(frame);
+    struct known_sender *known = &outbound->known;
+    if (known->peer != MAC_LINK || known->vlan != vlan || memcmp(known->address, source, 6) != 0) {
+        (void)mac_table_learn(outbound->plane->macs, source, vlan, MAC_LINK, outbound->now_ns);
+        known->peer = MAC_LINK;
+        known->vlan = vlan;
+        memcpy(known->address, source, 6);
     }
-    if (frame_is_group(frame_destination(frame))) {
-        return NULL;
-    }
-    uint32_t number = mac_table_find(plane->macs, frame_destination(frame), frame_vlan(frame, size),
-                                     outbound->now_ns);
-    return peer_find(&plane->peers, number);
 }
 
-static void take_ethernet(struct outbound *outbound, struct cut *cut) {
-    struct peer *peer = peer_for_frame(outbound, cut->bytes, cut->size);
+/* The peer that the frame is for; NULL: all of them. *is_known is whether it was seen there. */
+static struct peer *peer_for_frame(struct outbound *outbound, const uint8_t *frame, size_t size,
+                                   bool *is_known) {
+    struct plane *plane = outbound->plane;
+    uint16_t vlan = frame_vlan(frame, size);
+    const uint8_t *address = frame_destination(frame);
+    learn_ours(outbound, frame, vlan);
+    struct peer *peer = frame_is_group(address)
+                            ? NULL
+                            : peer_find(&plane->peers, mac_table_find(plane->macs, address, vlan,
+                                                                      outbound->now_ns));
+    *is_known = peer != NULL;
+    if (plane->peers.count == 1 && peer_is_reachable(plane->peers.list[0])) {
+        return plane->peers.list[0];
+    }
+    return peer;
+}
+
+static void choose_one(struct outbound *outbound, struct peer *peer, struct cut *cut,
+                       bool is_known) {
     struct message message;
-    if (peer != NULL && !fit_path(outbound, peer, cut)) {
+    if (!frames_may_pass(peer, cut->bytes, cut->size)) {
+        drop_count(outbound->plane, peer, DROP_frame_vlan, 1);
+        return;
+    }
+    if (!fit_path(outbound, peer, cut)) {
         return;
     }
     while (segment_next(cut, &message)) {
-        if (peer != NULL) {
+        if (is_known || frames_flood(peer, FRAMES_TO_PEER, outbound->now_ns)) {
             choose(outbound, peer, &message);
         } else {
-            choose_everybody(outbound, &message);
+            drop_count(outbound->plane, peer, DROP_frame_storm, 1);
         }
+    }
+}
+
+static void take_ethernet(struct outbound *outbound, struct cut *cut) {
+    bool is_known;
+    struct peer *peer = peer_for_frame(outbound, cut->bytes, cut->size, &is_known);
+    struct message message;
+    if (peer != NULL) {
+        choose_one(outbound, peer, cut, is_known);
+        return;
+    }
+    while (segment_next(cut, &message)) {
+        choose_everybody(outbound, &message);
     }
 }
 
@@ -278,6 +315,7 @@ static bool move_batch(struct outbound *outbound, unsigned queue) {
     unsigned count = link_read(plane, queue, outbound->frames, room, &is_dry);
     uint64_t before_ns = outbound->now_ns;
     outbound->now_ns = boottime_ns();
+    outbound->known.peer = COUNTERS_PEER_MAX + 1;
     outbound->is_busy = count > 1 || elapsed_ns(before_ns, outbound->now_ns) < BUSY_GAP_NS;
     for (unsigned i = 0; i < count; i++) {
         take_frame(outbound, &outbound->frames[i], &outbound->cuts[i]);

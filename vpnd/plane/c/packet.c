@@ -22,7 +22,6 @@ enum {
     ETHER_TYPE_AT = 12,
     ETHER_TYPE_IPV4 = 0x0800,
     ETHER_TYPE_IPV6 = 0x86dd,
-    ETHER_TYPE_VLAN = 0x8100,
     ETHER_TYPE_PROVIDER = 0x88a8,
     VLAN_MASK = 0x0fff,
 };

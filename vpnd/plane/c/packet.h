@@ -56,6 +56,7 @@ void checksum_replace(uint8_t *field, uint16_t old, uint16_t new);
 size_t padded_length(size_t plaintext, enum padding_mode mode, size_t mtu);
 
 #define FRAME_HEADER_SIZE 14u
+#define ETHER_TYPE_VLAN   0x8100u
 
 /* Addresses of a frame of at least FRAME_HEADER_SIZE bytes; 6 bytes each. */
 const uint8_t *frame_destination(const uint8_t *frame);

@@ -22,6 +22,13 @@ size_t peer_mtu(const struct plane *plane, const struct peer *peer) {
     return mtu != 0 && mtu < plane->link.mtu ? mtu : plane->link.mtu;
 }
 
+bool peer_is_reachable(struct peer *peer) {
+    pthread_mutex_lock(&peer->lock);
+    bool is_there = peer->current != NULL || peer->path.now.to.family != 0;
+    pthread_mutex_unlock(&peer->lock);
+    return is_there;
+}
+
 struct peer *peer_find(const struct peers *peers, uint32_t number) {
     return number < COUNTERS_PEER_MAX ? peers->by_number[number] : NULL;
 }
@@ -83,6 +90,7 @@ void peer_free(struct plane *plane, struct peer *peer) {
     events_forget_peer(&plane->events, peer);
     memset(peer->counters, 0, sizeof(*peer->counters));
     pthread_mutex_destroy(&peer->lock);
+    free(peer->frames);
     free(peer);
 }
 

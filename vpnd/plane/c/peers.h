@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "frames.h"
 #include "path.h"
 #include "staging.h"
 #include "wire.h"
@@ -36,6 +37,7 @@ struct peer {
     struct peer_counters *counters;
     atomic_bool forget_source;        /* the kernel refused our address on the path */
     _Atomic(uint64_t) gso_refused_ns; /* when the path refused UDP_SEGMENT; 0: it does not */
+    struct frame_rules *frames;       /* NULL: none were set; guarded by plane.tables */
     atomic_uint mtu; /* of inner packets, as far as the path carries them; 0: the link's */
 
     pthread_mutex_t lock;
@@ -51,6 +53,7 @@ struct peer {
     struct rate pongs;
     struct rate probes;
     struct rate controls;
+    struct rate floods[2]; /* by frames_direction */
 
     uint8_t pending_news; /* peer_news */
     enum roam_state roamed_state;
@@ -69,6 +72,9 @@ void peers_close(struct peers *peers);
 
 /* The largest inner packet that reaches the peer whole. */
 size_t peer_mtu(const struct plane *plane, const struct peer *peer);
+
+/* Has the peer a session, or at least a place where one could be asked for? Takes peer->lock. */
+bool peer_is_reachable(struct peer *peer);
 
 struct peer *peer_find(const struct peers *peers, uint32_t number);
 

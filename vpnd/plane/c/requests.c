@@ -271,6 +271,33 @@ static enum wire_error handle_set_peer_mtu(struct request *request) {
     return 0;
 }
 
+static enum wire_error handle_set_peer_frames(struct request *request) {
+    struct plane *plane = request->plane;
+    struct set_peer_frames_request wanted;
+    struct wire_mac macs[WIRE_MACS_MAX];
+    memcpy(&wanted, request->body, sizeof(wanted));
+    size_t size = request->length - sizeof(wanted);
+    if (wanted.mac_count > WIRE_MACS_MAX) {
+        return WIRE_ERROR_bad_value;
+    }
+    if (size != wanted.mac_count * sizeof(macs[0])) {
+        return WIRE_ERROR_bad_length;
+    }
+    memcpy(macs, request->body + sizeof(wanted), size);
+    if (!frames_are_valid(&wanted, macs)) {
+        return WIRE_ERROR_bad_value;
+    }
+    struct peer *peer = request_peer(request, wanted.peer);
+    if (peer == NULL) {
+        return WIRE_ERROR_no_such_peer;
+    }
+    pthread_rwlock_wrlock(&plane->tables);
+    int error = frames_set(plane, peer, &wanted, macs);
+    store_peers_changed(plane);
+    pthread_rwlock_unlock(&plane->tables);
+    return error < 0 ? WIRE_ERROR_no_memory : (enum wire_error)0;
+}
+
 static enum wire_error handle_flush_staged(struct request *request) {
     enum wire_error error;
     struct peer *peer = peer_asked(request, &error);
@@ -400,6 +427,8 @@ static const struct request_kind kinds[] = {
                             true},
     [WIRE_STOP_CAPTURE] = {handle_stop_capture, 0, false, false},
     [WIRE_SET_PEER_MTU] = {handle_set_peer_mtu, sizeof(struct set_peer_mtu_request), false, false},
+    [WIRE_SET_PEER_FRAMES] = {handle_set_peer_frames, sizeof(struct set_peer_frames_request), true,
+                              false},
 };
 
 enum wire_error request_handle(struct request *request, uint16_t type) {

@@ -19,8 +19,12 @@ uint64_t roster_layout(void) {
         offsetof(struct destination, hops),
         offsetof(struct source, address),
         sizeof(struct wire_network),
+        sizeof(struct set_peer_frames_request),
+        offsetof(struct set_peer_frames_request, vlans),
+        sizeof(struct wire_mac),
         COUNTERS_PEER_MAX,
         ROSTER_NETWORKS_MAX,
+        ROSTER_MACS_MAX,
     };
     return shared_sum(places, sizeof(places) / sizeof(places[0]));
 }
@@ -29,8 +33,13 @@ static uint64_t sum_of(const struct roster *roster) {
     size_t list = roster->network_count * sizeof(struct wire_network);
     const uint64_t sums[] = {
         ((uint64_t)roster->peer_count << 32) | roster->network_count,
+        ((uint64_t)roster->frames_count << 32) | roster->mac_count,
         shared_sum((const uint64_t *)(const void *)roster->peers,
                    roster->peer_count * sizeof(struct roster_peer) / WORD),
+        shared_sum((const uint64_t *)(const void *)roster->frames,
+                   roster->frames_count * sizeof(struct set_peer_frames_request) / WORD),
+        shared_sum((const uint64_t *)(const void *)roster->macs,
+                   roster->mac_count * sizeof(struct wire_mac) / WORD),
         shared_sum((const uint64_t *)(const void *)roster->networks, list / WORD),
         list % WORD == 0 ? 0 : load_le32((const uint8_t *)roster->networks + list / WORD * WORD),
     };
@@ -53,14 +62,31 @@ static struct destination proven_way(struct plane *plane, struct peer *peer) {
     return way;
 }
 
+static bool write_frames(struct roster *roster, const struct peer *peer) {
+    const struct frame_rules *rules = peer->frames;
+    if (rules == NULL) {
+        return true;
+    }
+    uint32_t count = rules->wanted.mac_count;
+    if (count > ROSTER_MACS_MAX - roster->mac_count) {
+        return false;
+    }
+    roster->frames[roster->frames_count++] = rules->wanted;
+    memcpy(&roster->macs[roster->mac_count], rules->macs, count * sizeof(rules->macs[0]));
+    roster->mac_count += count;
+    return true;
+}
+
 bool roster_write(struct plane *plane, struct roster *roster) {
     uint32_t networks = 0;
+    roster->frames_count = 0;
+    roster->mac_count = 0;
     for (uint32_t i = 0; i < plane->peers.count; i++) {
         struct peer *peer = plane->peers.list[i];
         size_t room = ROSTER_NETWORKS_MAX - networks;
         size_t count =
             networks_list(plane->networks, peer->number, &roster->networks[networks], room);
-        if (count > room) {
+        if (count > room || !write_frames(roster, peer)) {
             return false;
         }
         roster->peers[i] = (struct roster_peer){.number = peer->number,
@@ -85,9 +111,23 @@ static bool peer_is_sound(const struct roster_peer *peer) {
            peer->way.from.socket < WIRE_SOCKETS_MAX;
 }
 
+static bool frames_are_sound(const struct roster *roster) {
+    uint64_t macs = 0;
+    for (uint32_t i = 0; i < roster->frames_count; i++) {
+        const struct set_peer_frames_request *rules = &roster->frames[i];
+        if (rules->mac_count > roster->mac_count - macs ||
+            !frames_are_valid(rules, &roster->macs[macs])) {
+            return false;
+        }
+        macs += rules->mac_count;
+    }
+    return macs == roster->mac_count;
+}
+
 bool roster_is_sound(const struct roster *roster) {
     uint64_t networks = 0;
     if (roster->peer_count > COUNTERS_PEER_MAX || roster->network_count > ROSTER_NETWORKS_MAX ||
+        roster->frames_count > COUNTERS_PEER_MAX || roster->mac_count > ROSTER_MACS_MAX ||
         roster->sum != sum_of(roster)) {
         return false;
     }
@@ -102,7 +142,7 @@ bool roster_is_sound(const struct roster *roster) {
             return false;
         }
     }
-    return networks == roster->network_count;
+    return networks == roster->network_count && frames_are_sound(roster);
 }
 
 /* What was counted of it goes on; what waited in the former process is gone. */
@@ -129,6 +169,20 @@ static int restore_one(struct plane *plane, const struct roster_peer *stored, st
     return 0;
 }
 
+static int restore_frames(struct plane *plane, const struct roster *roster) {
+    const struct wire_mac *macs = roster->macs;
+    for (uint32_t i = 0; i < roster->frames_count; i++) {
+        const struct set_peer_frames_request *rules = &roster->frames[i];
+        struct peer *peer = peer_find(&plane->peers, rules->peer);
+        int error = peer == NULL ? -EINVAL : frames_set(plane, peer, rules, macs);
+        if (error < 0) {
+            return error;
+        }
+        macs += rules->mac_count;
+    }
+    return 0;
+}
+
 int roster_restore(struct plane *plane, const struct roster *roster) {
     const struct wire_network *network = roster->networks;
     if (networks_reserve(plane->networks, roster->network_count) < 0) {
@@ -145,5 +199,5 @@ int roster_restore(struct plane *plane, const struct roster *roster) {
             (void)networks_add(plane->networks, network++, peer->number);
         }
     }
-    return 0;
+    return restore_frames(plane, roster);
 }

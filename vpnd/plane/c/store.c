@@ -12,7 +12,7 @@
 #include "stored.h"
 
 #define STORE_MAGIC  0x73647076u /* "vpds" */
-#define STORE_LAYOUT 1u
+#define STORE_LAYOUT 2u
 #define STARTS_MAX   3u  /* processes that may fail over what they took before it is thrown away */
 #define ROSTER_SHARE 20u /* writing it takes at most this part of the main thread's time */
 

@@ -25,7 +25,9 @@
 #define WIRE_FDS_MAX      64u
 #define WIRE_SOCKETS_MAX  64u
 #define WIRE_QUEUES_MAX   32u
-#define WIRE_NAME_SIZE    16u /* IFNAMSIZ */
+#define WIRE_NAME_SIZE    16u  /* IFNAMSIZ */
+#define WIRE_MACS_MAX     256u /* static MAC addresses of one peer */
+#define WIRE_VLANS_SIZE   512u /* bytes of a set of VLANs, a bit for each number */
 
 enum wire_type {
     WIRE_HELLO = 1,            /* hello_request -> hello_reply + counters memfd */
@@ -50,6 +52,7 @@ enum wire_type {
     WIRE_CLOSE_GATE = 20,      /* close_gate_request */
     WIRE_START_CAPTURE = 21,   /* start_capture_request + the ring's memfd */
     WIRE_STOP_CAPTURE = 22,    /* empty */
+    WIRE_SET_PEER_FRAMES = 23, /* set_peer_frames_request + wire_mac[] */
 
     WIRE_EVENT_DATAGRAM = 0x4001,       /* datagram_event + bytes */
     WIRE_EVENT_CONTROL = 0x4002,        /* control_event + bytes */
@@ -192,10 +195,10 @@ struct listed_session {
 
 struct listed_mac {
     uint8_t mac[6];
-    uint16_t vlan; /* 0: untagged */
+    uint16_t vlan; /* 0: untagged; of a static one always 0, it holds in every VLAN */
     uint32_t peer;
-    uint32_t zero;
-    uint64_t seen_at_ns; /* CLOCK_BOOTTIME */
+    uint32_t is_static;
+    uint64_t seen_at_ns; /* CLOCK_BOOTTIME; 0 of a static one */
 };
 
 struct set_link_request {
@@ -236,6 +239,27 @@ struct peer_request {
 struct set_peer_mtu_request {
     uint32_t peer;
     uint32_t mtu; /* 0: the link's own */
+};
+
+struct wire_mac {
+    uint8_t mac[6];
+    uint8_t zero[2];
+};
+
+enum frames_flags {
+    FRAMES_RELAYED = 1, /* to and from other peers that have this flag too */
+    FRAMES_BY_VLAN = 2, /* only those of `vlans` pass */
+};
+
+/* What Ethernet frames a peer may send and get, whole each time. Until it is set: all of them, and
+ * none from or to other peers. A MAC address that is another peer's moves to this one. */
+struct set_peer_frames_request {
+    uint32_t peer;
+    uint32_t flags;       /* frames_flags */
+    uint32_t storm_limit; /* of broadcasts, multicasts and frames to nobody known: so many each way
+                             in a second; 0: any number */
+    uint32_t mac_count;   /* the only sources that the peer may show; 0: any */
+    uint8_t vlans[WIRE_VLANS_SIZE]; /* VLAN n: bit n % 8 of byte n / 8; 0: untagged */
 };
 
 struct session_request {
@@ -409,7 +433,11 @@ struct failed_event {
     X(hs_ratelimited, "more initiations from one source than allowed under load")                  \
     X(link_loop, "it is wrapped too often: tunnels are routed into each other or themselves")      \
     X(path_too_large, "the packet is larger than the path to the peer carries")                    \
-    X(data_ecn, "marked by a congested router, and its inner packet cannot carry the mark")
+    X(data_ecn, "marked by a congested router, and its inner packet cannot carry the mark")        \
+    X(frame_source, "its source MAC address is not one that the peer may use")                     \
+    X(frame_vlan, "the peer may not use its VLAN")                                                 \
+    X(frame_storm, "more broadcasts, multicasts and frames to nobody known than allowed")          \
+    X(frame_isolated, "it is for a peer that exchanges no frames with its sender")
 
 enum drop_reason {
 #define X(name, text) DROP_##name,
@@ -502,6 +530,7 @@ _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_endpoint) == 24, "wire_endpoint");
 _Static_assert(sizeof(struct wire_network) == 20, "wire_network");
 _Static_assert(sizeof(struct listed_session) == 24, "listed_session");
+_Static_assert(sizeof(struct set_peer_frames_request) == 528, "set_peer_frames_request");
 _Static_assert(sizeof(struct peer_counters) == 368, "peer_counters");
 _Static_assert(sizeof(struct counters_head) == 72 + 8 * 128, "counters_head");
 
