@@ -20,6 +20,7 @@ from pathlib import Path
 
 from vpnd.errors import HostError
 from vpnd.host import state
+from vpnd.host.bridge import bridge_steps, is_free
 from vpnd.host.filter import filter_parts
 from vpnd.host.kill_switch import KILL_SWITCH, kill_switch_parts
 from vpnd.host.link import (
@@ -164,11 +165,13 @@ class Host:
         is_spared = False
         with state.alone(self._file), _opened() as netlink:
             record = self._load()
-            names = _our_links(observe_links(netlink), record, instance)
+            links = observe_links(netlink)
+            names = _our_links(links, record, instance)
             # A deleted link takes its own sysctls along.
             saved = {key: value for key, value in record.sysctls.items() if key.split("/")[3] not in names}
             steps = restore_steps(self._sysctls, saved, state.siblings(self._file))
             steps += [delete_link(name) for name in sorted(names)]
+            steps += self._bridge_removals(links, record, names)
             steps += rule_steps(netlink, instance, None)
             try:
                 table = removal_steps(instance)
@@ -193,6 +196,17 @@ class Host:
                 self._forget()
         return tuple(done)
 
+    def _bridge_removals(
+        self, links: Mapping[str, ObservedLink], record: state.Record, names: set[str]
+    ) -> Iterator[Step]:
+        for name, is_ours in record.bridges.items():
+            if not is_ours or name not in links:
+                continue
+            if is_free(links, links[name], names):
+                yield delete_link(name)
+            else:
+                self._warn(f"bridge {name} has other ports by now and stays; delete it by hand")
+
     def _draft(self, netlink: Netlink, plan: HostPlan, known: state.Record) -> _Draft:
         links = observe_links(netlink)
         standing = links.get(plan.link.name)
@@ -205,13 +219,15 @@ class Host:
             steps.append(_outgrown(standing, plan.link))
             gone.add(standing.index)
             standing = None
+        bridge = bridge_steps(links, standing, plan.link, known.bridges)
+        steps += bridge.before
         if standing is None:
             steps.append(_create(plan.link))
         steps += router_advertisement_steps(self._sysctls, plan.link.name, plan.link.type)
         addresses: frozenset[Interface] = frozenset()
         if standing is not None:
             addresses = observe_governed_addresses(netlink, standing.index, plan.link.addresses)
-        steps += link_steps(standing, addresses, plan.link, _alias(plan.instance))
+        steps += [*link_steps(standing, addresses, plan.link, _alias(plan.instance)), *bridge.after]
         near = (link.index for link in links.values() if link.name not in {plan.link.name, *forsaken})
         wanted = _table(plan, observe_networks(netlink, {*near}) if plan.full_tunnel else ())
         table = table_steps(plan.instance, plan.link.name, wanted, may_stand=known.has_table)
@@ -227,6 +243,7 @@ class Host:
             links=tuple(sorted({plan.link.name, *forsaken})),
             has_table=bool(wanted or table),
             sysctls=saved,
+            bridges=bridge.joined,
         )
         rule = rule_steps(netlink, plan.instance, plan.full_tunnel)
         # The table stands before packets are forwarded, and both before routes and rules bring any.

@@ -45,7 +45,7 @@ class ObservedLink:
     """A link as the kernel shows it; `kind` is "tun", "tap", or what else the kernel calls it.
 
     `queues` counts the open ones. `generates` is the kernel's way to a link-local address
-    (IN6_ADDR_GEN_MODE_*), None where the link has no IPv6.
+    (IN6_ADDR_GEN_MODE_*), None where the link has no IPv6. `master` is the index of its bridge or the like.
     """
 
     index: int
@@ -63,6 +63,7 @@ class ObservedLink:
     has_carrier: bool
     alias: str
     generates: int | None
+    master: int | None
 
     @property
     def is_tun_or_tap(self) -> bool:
@@ -110,6 +111,7 @@ def link_of_message(message: Any) -> ObservedLink:
         has_carrier=bool(message["flags"] & IFF_LOWER_UP),
         alias=message.get_attr("IFLA_IFALIAS") or "",
         generates=attribute(message, "IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE"),
+        master=message.get_attr("IFLA_MASTER"),
     )
 
 

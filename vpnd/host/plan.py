@@ -26,7 +26,7 @@ IPV6_DEFAULT_METRIC = 1024
 class LinkPlan:
     """The wanted TUN or TAP link; `mac` counts for TAP only, `owner` and `group` are numeric ids.
 
-    Each of the `queues` carries packets of its own.
+    Each of the `queues` carries packets of its own. `bridge` is the one it shall be a port of.
     """
 
     name: str
@@ -38,6 +38,7 @@ class LinkPlan:
     owner: int | None = None
     group: int | None = None
     queues: int = 1
+    bridge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,15 @@ class SavedSysctl:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one instance made: links by name, whether an nft table, and sysctls with their old values."""
+    """What one instance made: links by name, whether an nft table, and sysctls with their old values.
+
+    Also the bridges it joined; True for one that it made.
+    """
 
     links: tuple[str, ...] = ()
     has_table: bool = False
     sysctls: Mapping[str, SavedSysctl] = field(default_factory=lambda: MappingProxyType({}))
+    bridges: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def here() -> tuple[str, int]:
@@ -64,7 +68,9 @@ def _record(value: Mapping[str, Any]) -> Record:
         str(key): SavedSysctl(str(saved["previous"]), str(saved["set"]))
         for key, saved in value["sysctls"].items()
     }
-    return Record(tuple(str(name) for name in value["links"]), bool(value["nat"]), sysctls)
+    # A record of before an upgrade has none.
+    bridges = {str(name): bool(is_ours) for name, is_ours in value.get("bridges", {}).items()}
+    return Record(tuple(str(name) for name in value["links"]), bool(value["nat"]), sysctls, bridges)
 
 
 def store(file: Path, record: Record) -> None:
@@ -76,6 +82,7 @@ def store(file: Path, record: Record) -> None:
         "namespace": namespace,
         "links": list(record.links),
         "nat": record.has_table,
+        "bridges": dict(record.bridges),
         "sysctls": {
             key: {"previous": saved.previous, "set": saved.set} for key, saved in record.sysctls.items()
         },
