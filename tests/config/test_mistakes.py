@@ -119,7 +119,7 @@ site.toml:20: rooting: unknown; did you mean "routing"?"""  # noqa: E501
         ('mtu = "auto"', 'mtu: "auto" is not yet supported'),
         ("txqueuelen = 0", "txqueuelen: 0 is out of range; it may be 1 to 4294967295"),
         ('mac = "02:76:70:6e:00:01"', 'mac: only a link of type "tap" has a MAC address'),
-        ('bridge = "br0"', "bridge: not yet supported"),
+        ('bridge = "br0"', 'bridge: only a link of type "tap" can be in a bridge'),
         ("listen = []", "listen: unknown here; it is a key of [local]"),
         ("keepalive = 1", "keepalive: unknown here; it is a key of [peer.NAME]"),
         ("domains = 1", "domains: unknown here; it is a key of [dns]"),

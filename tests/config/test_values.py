@@ -56,6 +56,10 @@ route = false
 keepalive = 25
 accept = ["mtu", "address"]
 enabled = false
+macs = ["00:11:22:33:44:55", "02:00:00:00:00:0A"]
+vlans = ["20-22", "untagged", "1", "4094"]
+storm_limit = 0
+isolated = true
 
 [peer."ly.on"]
 public_key = "{LYON}"
@@ -112,6 +116,10 @@ def test_every_key_arrives_where_it_belongs(site: Site) -> None:
                 accept=frozenset({"address", "mtu"}),
                 enabled=False,
                 previous_public_key=PublicKey.from_base64(OSLO),
+                macs=(bytes.fromhex("001122334455"), bytes.fromhex("02000000000a")),
+                vlans=frozenset({0, 1, 20, 21, 22, 4094}),
+                storm_limit=0,
+                isolated=True,
             ),
             PeerConfig(
                 name="ly.on",
@@ -236,7 +244,7 @@ def test_moving_keys_to_other_lines_leaves_the_configuration_equal(site: Site) -
 def test_the_place_of_a_key_is_known(site: Site) -> None:
     config = site.load(EVERY_KEY)
     assert config.place_of("local.knock") == Place("site.toml", 16, "local.knock")
-    assert config.place_of("peer.ly.on.endpoint") == Place("site.toml", 33, 'peer."ly.on".endpoint')
+    assert config.place_of("peer.ly.on.endpoint") == Place("site.toml", 37, 'peer."ly.on".endpoint')
     assert config.place_of("interface.bridge") == Place("site.toml", None, "interface.bridge")
 
 
@@ -274,6 +282,7 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("interface.mtu", "1420"),
         ("interface.txqueuelen", "1000"),
         ("interface.mac", "(none)"),
+        ("interface.bridge", "(none)"),
         ("local.private_key", '"/etc/vpnd/keys/site.key"'),
         ("local.previous_private_key", "(none)"),
         ("local.key_overlap", "86400"),
@@ -294,6 +303,10 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("peer.berlin.enabled", "true"),
         ("peer.berlin.groups", "[]"),
         ("peer.berlin.invited_until", "(none)"),
+        ("peer.berlin.macs", "(any)"),
+        ("peer.berlin.vlans", "(all)"),
+        ("peer.berlin.storm_limit", "1000"),
+        ("peer.berlin.isolated", "false"),
         ("routing.table", '"main"'),
         ("routing.metric", "50"),
         ("routing.full_tunnel", "false"),
@@ -305,6 +318,15 @@ def test_the_description_shows_defaults(site: Site) -> None:
         ("dns.servers", "[]"),
         ("dns.domains", "[]"),
     ]
+
+
+def test_a_port_of_a_bridge_is_shown_with_its_peers_rules(site: Site) -> None:
+    lines = dict(describe(site.load(EVERY_KEY)))
+    assert lines["peer.berlin.macs"] == '["00:11:22:33:44:55", "02:00:00:00:00:0a"]'
+    assert lines["peer.berlin.vlans"] == '["untagged", "1", "20-22", "4094"]'
+    config = site.load('[interface]\ntype = "tap"\nbridge = "br0"\n')
+    assert config.interface.bridge == "br0"
+    assert dict(describe(config))["interface.bridge"] == '"br0"'
 
 
 def test_the_description_says_where_a_value_comes_from_elsewhere(site: Site) -> None:

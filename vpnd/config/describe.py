@@ -5,7 +5,7 @@ Owns the wording only. Secrets are shown as the paths of their files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from vpnd.config.peers import PUSHABLE
@@ -54,6 +54,7 @@ def _interface(interface: InterfaceConfig) -> list[tuple[str, str]]:
         ("mtu", str(interface.mtu)),
         ("txqueuelen", str(interface.txqueuelen)),
         ("mac", mac if interface.mac is None else _text(interface.mac.hex(":"))),
+        ("bridge", _optional(interface.bridge)),
     ]
 
 
@@ -84,7 +85,23 @@ def _peer(peer: PeerConfig) -> list[tuple[str, str]]:
         ("enabled", _boolean(peer.enabled)),
         ("groups", _array(peer.groups)),
         ("invited_until", "(none)" if peer.invited_until is None else show_moment(peer.invited_until)),
+        ("macs", _array(mac.hex(":") for mac in peer.macs) if peer.macs else "(any)"),
+        ("vlans", "(all)" if peer.vlans is None else _array(_vlans(peer.vlans))),
+        ("storm_limit", str(peer.storm_limit)),
+        ("isolated", _boolean(peer.isolated)),
     ]
+
+
+def _vlans(numbers: Iterable[int]) -> Iterator[str]:
+    """Numbers that follow each other as one."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if number > 1 and runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    for first, last in runs:
+        yield "untagged" if first == 0 else str(first) if first == last else f"{first}-{last}"
 
 
 def _routing(routing: RoutingConfig) -> list[tuple[str, str]]:

@@ -33,6 +33,10 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
         "enabled",
         "groups",
         "invited_until",
+        "macs",
+        "vlans",
+        "storm_limit",
+        "isolated",
     ),
     "routing": (
         "table",

@@ -17,6 +17,7 @@ from vpnd.endpoint import Endpoint, EndpointName, parse_endpoint
 from vpnd.keys import PublicKey
 
 _LINK_NAME_MAX = 15  # bytes; IFNAMSIZ of the kernel less the closing zero
+_VLAN_MAX = 4094  # IEEE 802.1Q keeps 0 and 4095
 _ENDPOINT_TEXT_MAX = 270  # characters; a host name has at most 253
 _RESERVED_LINK_NAMES = frozenset({".", "..", "all", "default"})  # the last two are folders of net.ipv4.conf
 _PEER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -81,18 +82,39 @@ def parse_network(text: str) -> IPNetwork:
     return network
 
 
-def parse_mac(text: str) -> bytes:
-    """A unicast MAC address of the locally administered kind."""
+def parse_host_mac(text: str) -> bytes:
+    """The MAC address of one machine."""
     if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", text):
         raise ValueError(f"{show_text(text)} is not a MAC address; write it as 02:76:70:6e:00:01")
     mac = bytes.fromhex(text.replace(":", ""))
     if mac[0] & 1:
         raise ValueError(f"{show_text(text)} is a multicast address; a link needs a unicast one")
+    if not any(mac):
+        raise ValueError(f"{show_text(text)} is nobody's address")
+    return mac
+
+
+def parse_mac(text: str) -> bytes:
+    """A unicast MAC address of the locally administered kind."""
+    mac = parse_host_mac(text)
     if not mac[0] & 2:
         raise ValueError(
             f"{show_text(text)} belongs to a manufacturer; a locally administered one starts with 02"
         )
     return mac
+
+
+def parse_vlans(text: str) -> range:
+    """VLANs as numbers: one, some that follow each other, or "untagged", which is 0."""
+    if text == "untagged":
+        return range(1)
+    found = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", text)
+    if found is None:
+        raise ValueError(f'{show_text(text)} is no VLAN; write "10", "100-199" or "untagged"')
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not 1 <= first <= last <= _VLAN_MAX:
+        raise ValueError(f"{show_text(text)} is no VLAN; they are numbered 1 to {_VLAN_MAX}")
+    return range(first, last + 1)
 
 
 def parse_listen(text: str) -> Endpoint:

@@ -61,17 +61,30 @@ def read_interface(table: Table, instance: str) -> InterfaceConfig:
     mac = table.parsed("mac", parse_mac, None).value
     if "mac" in table and table.is_sound("type") and link_type == "tun":
         table.wrong("mac", 'only a link of type "tap" has a MAC address')
-    if "bridge" in table:
-        table.unsupported("bridge")
+    name, addresses = _read_link_name(table, instance), _read_addresses(table)
     return InterfaceConfig(
-        name=_read_link_name(table, instance),
+        name=name,
         type=link_type,
-        addresses=_read_addresses(table),
+        addresses=addresses,
         mtu=_read_mtu(table, MTU_MAX[link_type]),
         txqueuelen=table.integer("txqueuelen", TXQUEUELEN_DEFAULT, 1, _UINT32_MAX),
         mac=mac,
         is_assigned=table.raw("addresses") == ASSIGNED,
+        bridge=_read_bridge(table, link_type, name, has_addresses="addresses" in table),
     )
+
+
+def _read_bridge(table: Table, link_type: str, link: str, *, has_addresses: bool) -> str | None:
+    bridge = table.parsed("bridge", parse_link_name, None).value
+    if bridge is None:
+        return None
+    if link_type == "tun" and table.is_sound("type"):
+        table.wrong("bridge", 'only a link of type "tap" can be in a bridge')
+    if bridge == link:
+        table.wrong("bridge", f"{show_text(bridge)} is the link's own name")
+    if has_addresses:
+        table.wrong("addresses", "a link in a bridge has none of its own; give them to the bridge")
+    return bridge
 
 
 def _read_link_name(table: Table, instance: str) -> str:

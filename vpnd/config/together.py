@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vpnd.config.peers import ReadPeer
+from vpnd.config.peers import SWITCH_KEYS, ReadPeer
 from vpnd.config.pool import fixed_address, fixed_addresses, is_assigned, is_inside, kept_out
 from vpnd.config.reader import Placed, Table
 from vpnd.config.values import (
@@ -56,12 +56,14 @@ def check_together(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
     _check_mtu(sections, peers)
     _check_public_keys(peers)
     _check_networks(sections.interface.addresses, peers)
+    _check_macs(sections.interface.mac, peers)
     _check_assigned(sections, peers)
     _check_pool(sections, peers)
     _check_push(sections)
     for peer in peers:
         _check_can_connect(sections, peer)
         _check_has_networks(sections, peer)
+        _check_has_frames(sections, peer)
 
 
 def check_full_tunnel(
@@ -173,6 +175,19 @@ def _check_push(sections: ReadSections) -> None:
         )
 
 
+def _check_macs(own: bytes | None, peers: Sequence[ReadPeer]) -> None:
+    owners: dict[bytes, tuple[ReadPeer, Placed[bytes]]] = {}
+    for peer in peers:
+        for mac in peer.macs:
+            first, placed = owners.setdefault(mac.value, (peer, mac))
+            if first is not peer:
+                text = f'{mac.value.hex(":")} is behind peer "{first.config.name}" too, at {placed.place}'
+                peer.table.reading.mistake(mac.place, text)
+            if mac.value == own:
+                text = f"{mac.value.hex(':')} is the link's own address"
+                peer.table.reading.mistake(mac.place, text)
+
+
 def _check_can_connect(sections: ReadSections, peer: ReadPeer) -> None:
     we_call = peer.config.endpoint is not None or not peer.table.is_sound("endpoint")
     it_calls = bool(sections.local.listen) or not sections.local_table.is_sound("listen")
@@ -186,3 +201,11 @@ def _check_has_networks(sections: ReadSections, peer: ReadPeer) -> None:
     if is_tun and sections.pool is None and not peer.config.networks and peer.table.is_sound("networks"):
         text = "none: no packet could go to this peer or come from it; add its address in the tunnel"
         peer.table.wrong("networks", text)
+
+
+def _check_has_frames(sections: ReadSections, peer: ReadPeer) -> None:
+    if sections.interface.type == "tap" or not sections.interface_table.is_sound("type"):
+        return
+    for key in SWITCH_KEYS:
+        if key in peer.table:
+            peer.table.wrong(key, 'it is about Ethernet frames, and the link is not of type "tap"')

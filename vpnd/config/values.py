@@ -38,7 +38,7 @@ class Place:
 class InterfaceConfig:
     """The link as it shall be. `mac` is None for "tun", and for "tap" where the public key decides it.
 
-    `is_assigned`: a peer gives the addresses, and `addresses` is empty.
+    `is_assigned`: a peer gives the addresses, and `addresses` is empty. `bridge` is the one it is a port of.
     """
 
     name: str
@@ -48,6 +48,7 @@ class InterfaceConfig:
     txqueuelen: int
     mac: bytes | None
     is_assigned: bool = False
+    bridge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ class PeerConfig:
 
     It may still come with `previous_public_key`, for as long as [local] tells. `groups` are those it names
     itself; others may name it. One with `invited_until`, in seconds since 1970, is yet to join: `public_key`
-    is the one-time key of its token.
+    is the one-time key of its token. On a link of type "tap":
+    `macs` are the only sources it may show, none for any; `vlans` those it may use, 0 for untagged, None
+    for all; `storm_limit` is in frames a second, 0 for none.
     """
 
     name: str
@@ -90,6 +93,10 @@ class PeerConfig:
     previous_public_key: PublicKey | None
     groups: tuple[str, ...] = ()
     invited_until: float | None = None
+    macs: tuple[bytes, ...] = ()
+    vlans: frozenset[int] | None = None
+    storm_limit: int = 1000
+    isolated: bool = False
 
     @property
     def is_invited(self) -> bool:

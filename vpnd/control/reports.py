@@ -86,12 +86,15 @@ class GroupsReport:
 
 @dataclass(frozen=True, slots=True)
 class MacReport:
-    """One learned address of a TAP link; `vlan` 0 is untagged."""
+    """One address behind a peer of a TAP link; `vlan` 0 is untagged.
+
+    A static one has no age, and holds in every VLAN.
+    """
 
     mac: str
     vlan: int
     peer: str
-    age_s: float
+    age_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

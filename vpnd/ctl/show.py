@@ -105,7 +105,12 @@ def _groups(report: GroupsReport) -> Iterator[str]:
 
 
 def _macs(report: MacsReport) -> Iterator[str]:
-    rows = [(mac.mac, str(mac.vlan or "-"), mac.peer, format_age(mac.age_s)) for mac in report.macs]
+    rows = [
+        (mac.mac, "all", mac.peer, "static")
+        if mac.age_s is None
+        else (mac.mac, str(mac.vlan or "-"), mac.peer, format_age(mac.age_s))
+        for mac in report.macs
+    ]
     if rows:
         yield from table(("MAC", "VLAN", "PEER", "SEEN"), rows)
 

@@ -30,6 +30,7 @@ from vpnd.keys import PublicKey
 from vpnd.plane import events
 from vpnd.plane.client import PlaneClient
 from vpnd.plane.counters import PeerCounters
+from vpnd.plane.frames import FrameRules
 from vpnd.plane.inventory import Inventory
 from vpnd.plane.wire import RoamState
 from vpnd.protocol import actions
@@ -61,6 +62,7 @@ class PeerWiring:
     name: str
     networks: tuple[IPv4Network | IPv6Network, ...]
     previous_public_key: PublicKey | None = None  # under which it may have been known until now
+    frames: FrameRules | None = None  # of a TAP link
 
 
 class Driver:
@@ -214,6 +216,7 @@ class Driver:
         assert self.plane is not None
         after, peer_id = wiring.public_key, self._ids[before]
         self.plane.set_peer(peer_id, after, wiring.networks, None, rename=True)
+        self._set_frames(peer_id, self._wirings[before], wiring)
         sessions, seen = self._sessions.get(before), self._seen.get(before)
         is_dropping, is_unproven = before in self._dropping, before in self._unproven
         self._unbind(before)
@@ -289,7 +292,13 @@ class Driver:
         if wiring.public_key not in self._ids:
             self._bind(wiring.public_key, self._free_id())
         self.plane.set_peer(self._ids[wiring.public_key], wiring.public_key, wiring.networks, endpoint)
+        self._set_frames(self._ids[wiring.public_key], self._wirings.get(wiring.public_key), wiring)
         self._wirings[wiring.public_key] = wiring
+
+    def _set_frames(self, peer_id: int, before: PeerWiring | None, wiring: PeerWiring) -> None:
+        assert self.plane is not None
+        if wiring.frames is not None and (before is None or before.frames != wiring.frames):
+            self.plane.set_peer_frames(peer_id, wiring.frames)
 
     def _bind(self, key: PublicKey, peer_id: int) -> None:
         self._ids[key] = peer_id

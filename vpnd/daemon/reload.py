@@ -218,8 +218,12 @@ def _differences(before: object, after: object) -> Iterator[tuple[str, str, str]
 
 
 def _text(value: object) -> str:
-    if isinstance(value, tuple | frozenset):
-        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bytes):
+        return value.hex(":")
+    if isinstance(value, frozenset):
+        value = tuple(sorted(value))
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value)) or "none"
     return "none" if value is None else str(value)
 
 

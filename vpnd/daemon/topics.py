@@ -132,7 +132,12 @@ def _macs(instance: Instance) -> tuple[MacReport, ...]:
         raise ControlError("refused", "the plane is gone and is being brought back")
     now = boottime()
     return tuple(
-        MacReport(listed.mac.hex(":"), listed.vlan, name, now - listed.seen_at)
+        MacReport(
+            listed.mac.hex(":"),
+            listed.vlan,
+            name,
+            None if listed.is_static else now - listed.seen_at,
+        )
         for listed in instance.driver.plane.list_macs()
         if (name := instance.driver.name_of(listed.peer_id)) is not None
     )

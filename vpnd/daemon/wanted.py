@@ -26,6 +26,7 @@ from vpnd.daemon.pushes import NOTHING, Accepted
 from vpnd.endpoint import Endpoint, EndpointName
 from vpnd.host.plan import DnsPlan, FilterPlan, FullTunnelPlan, HostPlan, LinkPlan, Permission, RoutePlan
 from vpnd.keys import PublicKey, Secret
+from vpnd.plane.frames import FrameRules
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature, PaddingMode
 from vpnd.protocol.local import DeviceOptions
@@ -78,6 +79,7 @@ def host_plan(
         owner=None,
         group=None,
         queues=workers(config.local, usable_cpus),
+        bridge=interface.bridge,
     )
     routes = frozenset(
         RoutePlan(network, routing.table, routing.metric)
@@ -222,10 +224,20 @@ def endpoint_names(config: Config) -> dict[str, EndpointName]:
 
 def wirings(config: Config) -> list[PeerWiring]:
     """The peers as the plane wants them. A disabled peer is none of the plane's business."""
-    return [_wiring(peer) for peer in config.peers if peer.enabled]
+    return [_wiring(config, peer) for peer in config.peers if peer.enabled]
 
 
-def _wiring(peer: PeerConfig) -> PeerWiring:
+def _wiring(config: Config, peer: PeerConfig) -> PeerWiring:
     # Who is yet to join may say so, and reach nothing behind us.
     networks = () if peer.is_invited else peer.networks
-    return PeerWiring(peer.public_key, peer.name, networks, peer.previous_public_key)
+    rules = _frame_rules(peer) if config.interface.type == "tap" else None
+    return PeerWiring(peer.public_key, peer.name, networks, peer.previous_public_key, rules)
+
+
+def _frame_rules(peer: PeerConfig) -> FrameRules:
+    return FrameRules(
+        is_relayed=not peer.isolated,
+        storm_limit=peer.storm_limit,
+        macs=peer.macs,
+        vlans=peer.vlans,
+    )
