@@ -185,6 +185,7 @@ def test_macs_are_shown_with_their_peers(console: Console) -> None:
     macs = (
         MacReport("02:76:70:6e:00:01", 0, "berlin", 3.2),
         MacReport("02:76:70:6e:00:02", 7, "lyon", 90.0),
+        MacReport("02:76:70:6e:00:03", 0, "lyon", None),
     )
     assert (
         show(console, "macs", MacsReport(macs)).out
@@ -192,6 +193,7 @@ def test_macs_are_shown_with_their_peers(console: Console) -> None:
 MAC                VLAN  PEER    SEEN
 02:76:70:6e:00:01  -     berlin  3s ago
 02:76:70:6e:00:02  7     lyon    1m 30s ago
+02:76:70:6e:00:03  all   lyon    static
 """
     )
 

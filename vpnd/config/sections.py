@@ -70,7 +70,7 @@ def read_interface(table: Table, instance: str) -> InterfaceConfig:
         txqueuelen=table.integer("txqueuelen", TXQUEUELEN_DEFAULT, 1, _UINT32_MAX),
         mac=mac,
         is_assigned=table.raw("addresses") == ASSIGNED,
-        bridge=_read_bridge(table, link_type, name, has_addresses="addresses" in table),
+        bridge=_read_bridge(table, link_type, name, has_addresses=bool(table.raw("addresses"))),
     )
 
 
