@@ -8,6 +8,7 @@
 #include "icmp.h"
 #include "mss.h"
 #include "plane.h"
+#include "relay.h"
 #include "sealing.h"
 
 #define FRAME_STRIDE 65792u /* FRAME_HEADROOM, a frame, room to the next boundary */
@@ -36,7 +37,8 @@ struct outbound {
     struct cut cuts[BATCH_MAX]; /* of the frames */
     struct chosen chosen[RUN_MAX];
     unsigned count;
-    struct known_sender known; /* of the batch */
+    struct known_sender known_sender; /* this and the next of the batch */
+    struct known_receiver known_receiver;
     uint64_t now_ns;
     bool is_busy;         /* packets come close behind each other */
     uint64_t answered_ns; /* until when answers were given in advance */
@@ -123,6 +125,7 @@ static void choose_everybody(struct outbound *outbound, struct message *message)
             choose(outbound, peer, message);
         } else {
             drop_count(outbound->plane, peer, DROP_frame_storm, 1);
+            capture_dropped_message(outbound->plane, peer, DROP_frame_storm, message);
         }
     }
     if (!is_sent) {
@@ -213,7 +216,7 @@ static bool fit_path(struct outbound *outbound, const struct peer *peer, struct 
  * no reason to ask them all. */
 static void learn_ours(struct outbound *outbound, const uint8_t *frame, uint16_t vlan) {
     const uint8_t *source = frame_source(frame);
-    struct known_sender *known = &outbound->known;
+    struct known_sender *known = &outbound->known_sender;
     if (known->peer != MAC_LINK || known->vlan != vlan || memcmp(known->address, source, 6) != 0) {
         (void)mac_table_learn(outbound->plane->macs, source, vlan, MAC_LINK, outbound->now_ns);
         known->peer = MAC_LINK;
@@ -226,13 +229,9 @@ static void learn_ours(struct outbound *outbound, const uint8_t *frame, uint16_t
 static struct peer *peer_for_frame(struct outbound *outbound, const uint8_t *frame, size_t size,
                                    bool *is_known) {
     struct plane *plane = outbound->plane;
-    uint16_t vlan = frame_vlan(frame, size);
-    const uint8_t *address = frame_destination(frame);
-    learn_ours(outbound, frame, vlan);
-    struct peer *peer = frame_is_group(address)
-                            ? NULL
-                            : peer_find(&plane->peers, mac_table_find(plane->macs, address, vlan,
-                                                                      outbound->now_ns));
+    learn_ours(outbound, frame, frame_vlan(frame, size));
+    struct peer *peer = peer_find(&plane->peers, relay_receiver(plane, &outbound->known_receiver,
+                                                                frame, size, outbound->now_ns));
     *is_known = peer != NULL;
     if (plane->peers.count == 1 && peer_is_reachable(plane->peers.list[0])) {
         return plane->peers.list[0];
@@ -240,22 +239,29 @@ static struct peer *peer_for_frame(struct outbound *outbound, const uint8_t *fra
     return peer;
 }
 
-static void choose_one(struct outbound *outbound, struct peer *peer, struct cut *cut,
+/* A frame to nobody known counts once, however many pieces it is cut into. */
+static bool is_allowed(struct outbound *outbound, struct peer *peer, const struct cut *cut,
                        bool is_known) {
-    struct message message;
-    if (!frames_may_pass(peer, cut->bytes, cut->size)) {
-        drop_count(outbound->plane, peer, DROP_frame_vlan, 1);
-        return;
+    enum drop_reason reason = DROP_frame_vlan;
+    if (frames_may_pass(peer, cut->bytes, cut->size)) {
+        if (is_known || frames_flood(peer, FRAMES_TO_PEER, outbound->now_ns)) {
+            return true;
+        }
+        reason = DROP_frame_storm;
     }
+    drop_count(outbound->plane, peer, reason, 1);
+    capture_dropped_inner(outbound->plane, peer, reason, CAPTURE_OUT, cut->bytes, cut->size);
+    return false;
+}
+
+/* A peer alone gets the packet or frame. */
+static void choose_one(struct outbound *outbound, struct peer *peer, struct cut *cut) {
+    struct message message;
     if (!fit_path(outbound, peer, cut)) {
         return;
     }
     while (segment_next(cut, &message)) {
-        if (is_known || frames_flood(peer, FRAMES_TO_PEER, outbound->now_ns)) {
-            choose(outbound, peer, &message);
-        } else {
-            drop_count(outbound->plane, peer, DROP_frame_storm, 1);
-        }
+        choose(outbound, peer, &message);
     }
 }
 
@@ -264,7 +270,9 @@ static void take_ethernet(struct outbound *outbound, struct cut *cut) {
     struct peer *peer = peer_for_frame(outbound, cut->bytes, cut->size, &is_known);
     struct message message;
     if (peer != NULL) {
-        choose_one(outbound, peer, cut, is_known);
+        if (is_allowed(outbound, peer, cut, is_known)) {
+            choose_one(outbound, peer, cut);
+        }
         return;
     }
     while (segment_next(cut, &message)) {
@@ -278,19 +286,13 @@ static void take_packet(struct outbound *outbound, struct cut *cut) {
     const uint8_t *destination = packet_destination(cut->bytes, &family);
     struct peer *peer =
         peer_find(&plane->peers, networks_find(plane->networks, family, destination));
-    struct message message;
     if (peer == NULL) {
         drop_count(plane, NULL, DROP_no_peer, 1);
         capture_dropped_inner(plane, NULL, DROP_no_peer, CAPTURE_OUT, cut->bytes, cut->size);
         answer_unreachable(outbound, cut->bytes, cut->size);
         return;
     }
-    if (!fit_path(outbound, peer, cut)) {
-        return;
-    }
-    while (segment_next(cut, &message)) {
-        choose(outbound, peer, &message);
-    }
+    choose_one(outbound, peer, cut);
 }
 
 static void take_frame(struct outbound *outbound, const struct frame *frame, struct cut *cut) {
@@ -315,7 +317,8 @@ static bool move_batch(struct outbound *outbound, unsigned queue) {
     unsigned count = link_read(plane, queue, outbound->frames, room, &is_dry);
     uint64_t before_ns = outbound->now_ns;
     outbound->now_ns = boottime_ns();
-    outbound->known.peer = COUNTERS_PEER_MAX + 1;
+    outbound->known_sender.peer = COUNTERS_PEER_MAX + 1;
+    outbound->known_receiver.number = MAC_NONE;
     outbound->is_busy = count > 1 || elapsed_ns(before_ns, outbound->now_ns) < BUSY_GAP_NS;
     for (unsigned i = 0; i < count; i++) {
         take_frame(outbound, &outbound->frames[i], &outbound->cuts[i]);

@@ -9,11 +9,10 @@
 
 /* ---- who gets it ---- */
 
-/* The peer, MAC_LINK or MAC_NONE. */
-static uint32_t receiver_of(struct plane *plane, struct known_receiver *known,
-                            const struct arrival *arrival, uint64_t now_ns) {
-    const uint8_t *address = frame_destination(arrival->bytes);
-    uint16_t vlan = frame_vlan(arrival->bytes, arrival->size);
+uint32_t relay_receiver(struct plane *plane, struct known_receiver *known, const uint8_t *frame,
+                        size_t size, uint64_t now_ns) {
+    const uint8_t *address = frame_destination(frame);
+    uint16_t vlan = frame_vlan(frame, size);
     if (frame_is_group(address)) {
         return MAC_NONE;
     }
@@ -29,7 +28,7 @@ static uint32_t receiver_of(struct plane *plane, struct known_receiver *known,
 bool relay_route(struct plane *plane, struct known_receiver *known, struct peer *from,
                  const struct arrival *arrival, uint64_t now_ns, struct route *route,
                  enum drop_reason *reason) {
-    uint32_t number = receiver_of(plane, known, arrival, now_ns);
+    uint32_t number = relay_receiver(plane, known, arrival->bytes, arrival->size, now_ns);
     struct peer *to = peer_find(&plane->peers, number);
     *route = (struct route){.is_for_link = true};
     if (number == MAC_NONE) {
@@ -79,6 +78,7 @@ static bool refuse_too_large(struct plane *plane, struct sender *sender, struct 
     bytes[0] = FRAME_PREFIX;
     struct message answer = {.bytes = bytes, .size = size + 1, .kind = MESSAGE_FRAME};
     drop_count(plane, to, DROP_path_too_large, 1);
+    capture_dropped_message(plane, to, DROP_path_too_large, message);
     send_data(plane, sender, from, &answer, 1, now_ns);
     return true;
 }

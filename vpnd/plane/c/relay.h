@@ -1,12 +1,13 @@
 /* Frames of one peer that go to others: the hub of an Ethernet.
  *
- * Owns the choice of who gets a frame that came from a peer, and its way to other peers. Knows
- * neither how it was opened (inbound.h) nor how the link is written.
+ * Owns the choice of who gets a frame, and the way of one from a peer to other peers. Knows neither
+ * how it was opened (inbound.h) nor how the link is read and written.
  */
 #ifndef VPND_RELAY_H
 #define VPND_RELAY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "coalesce.h"
@@ -25,7 +26,7 @@ struct route {
 };
 
 /* Where the last frame went: those of a flow follow each other. It holds for one turn of one
- * worker, while the tables cannot change. */
+ * worker, or a batch: a station that moves is followed a moment later. */
 struct known_receiver {
     uint32_t number; /* MAC_NONE: nothing is known */
     uint16_t vlan;
@@ -39,6 +40,11 @@ struct relay {
     unsigned count;
     struct message messages[RUN_MAX];
 };
+
+/* Behind whom the frame's receiver was seen: a peer's number, MAC_LINK, or MAC_NONE for a group and
+ * for nobody known. */
+uint32_t relay_receiver(struct plane *plane, struct known_receiver *known, const uint8_t *frame,
+                        size_t size, uint64_t now_ns);
 
 /* Decides about a frame that was found fit for the link; false and *reason if nobody gets it. */
 bool relay_route(struct plane *plane, struct known_receiver *known, struct peer *from,
