@@ -355,5 +355,7 @@ def test_the_reference_names_every_key_and_only_those() -> None:
 
 def test_the_toml_in_the_reference_is_free_of_mistakes(site: Site) -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-    main, anna, groups = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    main, switch, anna, groups = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    called = site.load('[local]\nlisten = ["0.0.0.0:5180"]\n' + switch)
+    assert [peer.isolated for peer in called.peers] == [False, True]
     assert [peer.name for peer in site.load(main + groups, anna=anna).peers] == ["lyon", "anna"]

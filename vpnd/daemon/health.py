@@ -36,6 +36,8 @@ _RISING = {
     "data_inner": "give both sides the same interface.type",
     "data_replay": "look for something on the way that duplicates packets, or holds some back for long",
     "data_source": "add the address to the peer's networks here, or use another one there; `vpnctl why PEER`",
+    "frame_source": "add the address to the peer's macs, or see who pretends to be another machine",
+    "frame_storm": "look for a loop of bridges or tunnels, or raise the peer's storm_limit",
     "hs_no_daemon": "see why vpnd was away",
     "hs_queue_full": "a flood of handshakes, or a machine that is too busy; `vpnctl show drops`",
     "link_loop": "route the endpoint past the tunnel; `ip route get ENDPOINT`",

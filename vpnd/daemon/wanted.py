@@ -23,10 +23,10 @@ from vpnd.config import (
 )
 from vpnd.daemon.driver import PeerWiring
 from vpnd.daemon.pushes import NOTHING, Accepted
+from vpnd.daemon.switch import frame_rules
 from vpnd.endpoint import Endpoint, EndpointName
 from vpnd.host.plan import DnsPlan, FilterPlan, FullTunnelPlan, HostPlan, LinkPlan, Permission, RoutePlan
 from vpnd.keys import PublicKey, Secret
-from vpnd.plane.frames import FrameRules
 from vpnd.plane.wire import Offload
 from vpnd.protocol.constants import Feature, PaddingMode
 from vpnd.protocol.local import DeviceOptions
@@ -230,14 +230,5 @@ def wirings(config: Config) -> list[PeerWiring]:
 def _wiring(config: Config, peer: PeerConfig) -> PeerWiring:
     # Who is yet to join may say so, and reach nothing behind us.
     networks = () if peer.is_invited else peer.networks
-    rules = _frame_rules(peer) if config.interface.type == "tap" else None
+    rules = frame_rules(config, peer) if config.interface.type == "tap" else None
     return PeerWiring(peer.public_key, peer.name, networks, peer.previous_public_key, rules)
-
-
-def _frame_rules(peer: PeerConfig) -> FrameRules:
-    return FrameRules(
-        is_relayed=not peer.isolated,
-        storm_limit=peer.storm_limit,
-        macs=peer.macs,
-        vlans=peer.vlans,
-    )

@@ -12,21 +12,12 @@ from collections.abc import Iterator
 
 from vpnd.config import PeerConfig, is_inside
 from vpnd.control import WhyReport, WhyStep
-from vpnd.daemon import permits, reasons, why_machine, why_outside
+from vpnd.daemon import permits, reasons, switch, why_machine, why_outside
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance
 from vpnd.daemon.why_case import RECENT_S, Case
-from vpnd.plane.wire import DROP_REASONS
 
 _ASIDE = ("push", "dns")  # parts without which a tunnel still carries packets
-_DROP_TEXTS = dict(DROP_REASONS)
-# What the rules for Ethernet frames refused: is it a mistake for sure, and the remedy.
-_FRAME_DROPS = {
-    "frame_source": (True, "add the address to peer.{peer}.macs, or see who pretends to be another machine"),
-    "frame_vlan": (False, "add the VLAN to peer.{peer}.vlans, or keep it off the bridge"),
-    "frame_storm": (False, "look for a loop of bridges or tunnels, or raise peer.{peer}.storm_limit"),
-    "frame_isolated": (False, "as wanted where the peers are isolated; else take that away from both"),
-}
 
 
 async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
@@ -43,7 +34,8 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
     steps += await asyncio.to_thread(lambda: [*why_outside.outer_route(case), why_outside.udp_socket(case)])
     steps.append(await why_outside.handshake(case))
     steps += [_path(case), *_runs(case)]
-    steps += [*_address(case), *_inner(case), *_frames(case)]
+    steps += [*_address(case), *_inner(case)]
+    steps += switch.why_steps(instance.config, peer, {} if case.counters is None else case.counters.drops)
     steps += _pushed(case)
     steps += [
         WhyStep(part, False, text, "mend what the text names; it is tried again by itself")
@@ -96,14 +88,6 @@ def _address(case: Case) -> Iterator[WhyStep]:
     if case.is_up and is_wanted and (told is None or not told.addresses):
         text = f"{case.peer.name} gives this machine no address"
         yield WhyStep("push", False, text, "there, set [pool], and leave other addresses out of our networks")
-
-
-def _frames(case: Case) -> Iterator[WhyStep]:
-    drops = {} if case.counters is None else case.counters.drops
-    for reason, (is_mistake, remedy) in _FRAME_DROPS.items():
-        if count := drops.get(reason, 0):
-            text = f"{count} frames from or for {case.peer.name} were dropped: {_DROP_TEXTS[reason]}"
-            yield WhyStep("frames", False if is_mistake else None, text, remedy.format(peer=case.peer.name))
 
 
 def _inner(case: Case) -> Iterator[WhyStep]:

@@ -86,6 +86,8 @@ def _is_elsewhere(network: IPNetwork, link: str) -> bool:
 
 def forwarding(case: Case) -> WhyStep:
     """Judges whether packets that come out of the link go on to other machines, where that is wanted."""
+    if case.instance.config.interface.bridge is not None:
+        return WhyStep("forwarding", True, "frames come out of a port; what the bridge routes is its own business")
     plan = host_plan(case.instance.config, case.instance.secrets.identity.public)
     families = sorted({network.version for network in case.peer.networks}) or [4]
     off = [family for family in families if not facts.forwarding(case.link, family)]
