@@ -5,8 +5,7 @@
      spoke c 10.9.0.13 ───┘
           └──── tunnel 192.168.53.0/24, fd53::/64: hub .1, a .11, b .12, c .13 ────┘
 
-Every link is called "vpn". Over TUN the hub passes packets from spoke to spoke; over TAP each frame
-goes between the hub and a spoke.
+Every link is called "vpn". The hub passes packets, or frames, from spoke to spoke.
 """
 
 from __future__ import annotations

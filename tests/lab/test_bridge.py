@@ -22,7 +22,7 @@ from tests.lab.ethernet import frame, mac, mac_of, send_frames
 from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.star import HUB_OUTER, PORT, Star
 from tests.lab.star import build as build_star
-from tests.lab.tools import Capture
+from tests.lab.tools import Capture, fetch_file, serve_file
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 STORM_LIMIT = 100
@@ -35,18 +35,18 @@ class Offices:
     a: Host
     b: Host
 
-    def configure_hub(self, **rules: str) -> None:
+    def configure_hub(self, routing: str = "forward = true", **rules: str) -> None:
         """Writes the hub's file; `rules` are more lines of its peers."""
-        text = '[interface]\nname = "vpn"\ntype = "tap"\nbridge = "br0"\n'
-        text += f'[local]\nlisten = ["0.0.0.0:{PORT}"]\n'
+        text = '[interface]\nname = "vpn"\ntype = "tap"\nbridge = "br0"\nmtu = 1500\n'
+        text += f'[local]\nlisten = ["0.0.0.0:{PORT}"]\n[routing]\n{routing}\n'
         for name, spoke in self.star.spokes.items():
             key = spoke.vpnd.key.public
             text += f'[peer.{name}]\npublic_key = "{key}"\nstorm_limit = {STORM_LIMIT}\n'
             text += rules.get(name, "") + "\n"
         self.star.hub_vpnd.configure(text)
 
-    def reload_hub(self, **rules: str) -> None:
-        self.configure_hub(**rules)
+    def reload_hub(self, routing: str = "forward = true", **rules: str) -> None:
+        self.configure_hub(routing, **rules)
         self.star.hub_vpnd.ctl("reload")
 
     def drops(self, name: str, reason: str) -> int:
@@ -57,7 +57,7 @@ class Offices:
 def office(lab: Lab, star: Star, name: str) -> Host:
     """A machine on the network of a site, whose bridge is the operator's own."""
     spoke, lan = star[name], lab.host(f"lan-{name}")
-    lab.cable(spoke.host, "eth1", lan, "eth0", mtu=1400)
+    lab.cable(spoke.host, "eth1", lan, "eth0")
     spoke.host.run("ip link add lan type bridge")
     spoke.host.run("ip link set lan up")
     spoke.host.run("ip link set eth1 master lan")
@@ -66,6 +66,7 @@ def office(lab: Lab, star: Star, name: str) -> Host:
 name = "vpn"
 type = "tap"
 bridge = "lan"
+mtu = 1500
 [local]
 [peer.hub]
 public_key = "{star.hub_vpnd.key.public}"
@@ -136,21 +137,38 @@ def frr() -> Iterator[Path]:
         yield Path(folder)
 
 
+def multicast_dns_crosses(offices: Offices) -> None:
+    """The question and its answer go to a group; whoever listens gets each once, the hub's own bridge too."""
+    a, b = offices.a, offices.b
+    captures = [Capture(host, port, "udp port 5353") for host, port in ((a, "eth0"), (b, "eth0"))]
+    captures.append(Capture(offices.star.hub, "br0", "udp port 5353"))
+    name = b"\x07printer\x05local\0\0\x01"
+    question = b"\0\0\0\0\0\x01\0\0\0\0\0\0" + name + b"\0\x01"
+    answer = b"\0\0\x84\0\0\0\0\x01\0\0\0\0" + name + b"\x80\x01\0\0\0\x78\0\x04" + bytes([192, 168, 77, 2])
+    for host, message in ((a, question), (b, answer)):
+        (host.folder / "mdns").write_bytes(message)
+        host.run("ip route add 224.0.0.0/4 dev eth0")
+        host.run(f"socat -u OPEN:{host.folder}/mdns UDP4-DATAGRAM:224.0.0.251:5353,bind=:5353")
+    group = "ether dst 01:00:5e:00:00:fb"
+    eventually(lambda: all(len(each.lines(group)) >= 2 for each in captures), what="question and answer")
+    for capture in captures:
+        capture.stop()
+        asked, answered = capture.lines(group)
+        assert "A (QM)? printer.local" in asked
+        assert "A 192.168.77.2" in answered
+
+
 def test_two_offices_are_one_network(offices: Offices, frr: Path) -> None:
     """[E9] Addresses by DHCP, a group, 1,000 stations, and a routing protocol, from bridge to bridge."""
     star, a, b = offices.star, offices.a, offices.b
     lease(offices)
     assert a.pings("192.168.77.2", count=10, wait_s=2)
     assert b.pings("192.168.77.9", count=10)
-
-    capture = Capture(b, "eth0", "udp port 5353")
-    at_hub = Capture(star.hub, "br0", "udp port 5353")
-    a.run("ip route add 224.0.0.0/4 dev eth0")
-    a.run("socat -u STDIN UDP4-DATAGRAM:224.0.0.251:5353", text="who is printer.local")
-    eventually(lambda: len(capture.lines("ether dst 01:00:5e:00:00:fb")) == 1, what="the query at b")
-    capture.stop()
-    at_hub.stop()
-    assert len(capture.lines("udp")) == len(at_hub.lines("udp")) == 1
+    # Nobody told the stations that the way between the offices carries less than their own wires.
+    assert a.pings("192.168.77.2", count=3, options="-s 1472 -M do")
+    digest = serve_file(a, size=8_000_000, address="192.168.77.1")
+    assert fetch_file(b, address="192.168.77.1", timeout_s=20) == digest
+    multicast_dns_crosses(offices)
 
     there = mac_of(b, "eth0")
     for first in range(0, 1000, 100):
@@ -201,6 +219,28 @@ def vlans_are_kept_apart(offices: Offices) -> None:
     assert "VLAN" in offices.star.hub_vpnd.why("b")
 
 
+def peers_stay_apart(offices: Offices) -> None:
+    """By each of the keys that keep them so, of which one is a default; the hub they reach all the while."""
+    a, b = offices.a, offices.b
+    apart: list[tuple[str, dict[str, str], str]] = [
+        ("", {}, "forward is off"),
+        ("forward = true\nclient_to_client = false", {}, "client_to_client is off"),
+        ("forward = true", {"a": "isolated = true"}, "it is isolated"),
+    ]
+    for routing, rules, cause in apart:
+        before = offices.drops("a", "frame_isolated")
+        offices.reload_hub(routing, **rules)
+        assert not a.pings("192.168.77.2"), cause
+        assert a.pings("192.168.77.9", count=2)
+        assert b.pings("192.168.77.9", count=2)
+        assert offices.drops("a", "frame_isolated") > before
+        assert "a exchanges no frames with other peers" in offices.star.hub_vpnd.why("a")
+        assert cause in offices.star.hub_vpnd.why("a")
+    offices.reload_hub()
+    eventually(lambda: a.pings("192.168.77.2"), what="a ping once they may again")
+    assert "exchanges no frames" not in offices.star.hub_vpnd.why("a")
+
+
 def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
     """[E9] VLANs, storms, stolen addresses and isolated peers; changed by reloads, without a lost packet."""
     star, a, b = offices.star, offices.a, offices.b
@@ -229,12 +269,7 @@ def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
         line.split() for line in star.hub_vpnd.ctl("show macs").stdout.splitlines()
     ]
 
-    offices.reload_hub(a="isolated = true")
-    assert not a.pings("192.168.77.2")
-    assert a.pings("192.168.77.9", count=3)
-    assert b.pings("192.168.77.9", count=3)
-    offices.reload_hub()
-    eventually(lambda: a.pings("192.168.77.2"), what="a ping once they may again")
+    peers_stay_apart(offices)
 
     star.hub_vpnd.stop()
     star.hub_vpnd.teardown()
