@@ -35,4 +35,4 @@ def pack_rules(peer_id: int, rules: FrameRules) -> bytes:
     head = wire.SET_PEER_FRAMES_REQUEST.pack(
         peer_id, flags, rules.storm_limit, len(rules.macs), allowed.to_bytes(wire.VLANS_SIZE, "little")
     )
-    return head + b"".join(wire.MAC.pack(mac) for mac in rules.macs)
+    return head + b"".join(wire.MAC.pack(mac) for mac in sorted(rules.macs))

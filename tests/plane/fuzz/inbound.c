@@ -225,6 +225,18 @@ static void set_peers(void) {
     }
 }
 
+/* What Ethernet frames both may send and get, also to and from each other. */
+static void set_frames(bool by_vlan, uint32_t storm_limit) {
+    struct set_peer_frames_request rules = {.flags =
+                                                FRAMES_RELAYED | (by_vlan ? FRAMES_BY_VLAN : 0u),
+                                            .storm_limit = storm_limit,
+                                            .vlans = {1}};
+    for (uint32_t peer = 0; peer < 2; peer++) {
+        rules.peer = peer;
+        require(ask(WIRE_SET_PEER_FRAMES, &rules, sizeof(rules), NULL) == 0);
+    }
+}
+
 static void open_all(void) {
     plane_open();
     events_listen(&plane, true);
@@ -247,6 +259,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     plane.link.type = (data[0] & 1) != 0 ? WIRE_LINK_TAP : WIRE_LINK_TUN;
     set_peers();
+    if ((data[0] & 4) != 0) {
+        set_frames((data[0] & 8) != 0, (data[0] & 0x10) != 0 ? 2 : 0);
+    }
     /* The link's descriptors are none, so no request may touch its offloads from here on. */
     bool joins = (data[0] & 2) == 0;
     atomic_store(&plane.offloads.active, joins ? OFFLOAD_ALL : 0u);

@@ -48,7 +48,8 @@ static void take(struct mac_table *table, const uint8_t *step, uint64_t now_ns) 
     case 2: {
         struct wire_mac macs[2] = {{{2, 0, 0, 0, 0, step[2] % 16}, {0}},
                                    {{2, 0, 0, 0, 0, step[3] % 16}, {0}}};
-        require(mac_table_set_static(table, macs, step[1] % 3, peer) == 0);
+        uint32_t count = step[2] % 16 == step[3] % 16 ? step[1] % 2 : step[1] % 3;
+        require(mac_table_set_static(table, macs, count, peer) == 0);
         break;
     }
     default: {

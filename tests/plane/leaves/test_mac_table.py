@@ -244,7 +244,7 @@ def test_static_addresses_drive_out_what_was_learned_against_them(leaves: Leaves
     table.learn(HOST, 8, 1)
     table.learn(OTHER, 7, 1)
     table.learn(mac(99), 8, 1)
-    assert table.set_static([HOST, HOST], 7) == 0
+    assert table.set_static([HOST], 7) == 0
     assert [table.find(each, 1) for each in (HOST, OTHER, mac(99))] == [7, NONE, 8]
     assert table.set_static([HOST], 8) == 0
     assert [table.find(each, 1) for each in (HOST, mac(99))] == [8, NONE]
@@ -252,6 +252,19 @@ def test_static_addresses_drive_out_what_was_learned_against_them(leaves: Leaves
     table.remove_peer(8)
     assert table.find(HOST, 2) == NONE
     assert table.learn(HOST, 7, 2) == NEW
+
+
+def test_static_addresses_that_are_set_again_keep_their_places(leaves: Leaves) -> None:
+    table = leaves.mac_table()
+    for peer in (7, 8):
+        assert table.set_static([mac(10 * peer), mac(10 * peer + 1)], peer) == 0
+    before = table.list()
+    assert table.set_static([mac(71), mac(70)], 7) == 0
+    assert table.list() == before
+    assert table.set_static([mac(70), mac(80)], 7) == 0
+    assert {(entry.mac, entry.peer) for entry in table.list()} == {(mac(70), 7), (mac(80), 7), (mac(81), 8)}
+    assert table.set_static([mac(80), mac(81)], 8) == 0
+    assert {(entry.mac, entry.peer) for entry in table.list()} == {(mac(70), 7), (mac(80), 8), (mac(81), 8)}
 
 
 def test_without_static_addresses_any_may_be_shown_again(leaves: Leaves) -> None:

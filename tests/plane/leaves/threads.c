@@ -1,6 +1,7 @@
 /* What the plane's threads do to the leaves at the same time, for ThreadSanitizer and for the
- * invariants: learning, finding, ageing and listing of Ethernet addresses, and the early look
- * into a replay window beside the thread that accepts. Ends with 0 or says what broke. */
+ * invariants: learning, finding, ageing and listing of Ethernet addresses, static ones, and the
+ * early look into a replay window beside the thread that accepts. Ends with 0 or says what broke.
+ */
 #include "mac_table.h"
 #include "replay.h"
 
@@ -23,6 +24,15 @@ static void expect(bool kept, const char *what) {
     }
 }
 
+/* An address that is one peer's alone, given to it again and again while others learn. */
+static void set_own(unsigned worker) {
+    struct wire_mac own = {.mac = {2, 1, 0, 0, 0, (uint8_t)worker}};
+    uint32_t peer = HOSTS + worker;
+    expect(mac_table_set_static(table, &own, 1, peer) == 0, "no room for a static address");
+    expect(mac_table_find(table, own.mac, 0, 0) == peer, "a static address is not where it is");
+    expect(mac_table_learn(table, own.mac, 0, 0, 0) == MAC_FORBIDDEN, "another took it");
+}
+
 static void *use_table(void *argument) {
     unsigned worker = *(const unsigned *)argument;
     for (unsigned turn = 0; turn < TURNS; turn++) {
@@ -43,13 +53,14 @@ static void *use_table(void *argument) {
             mac_table_age(table, now);
         }
         if (turn % 512 == 0) {
+            set_own(worker);
             struct listed_mac page[64];
             uint32_t cursor = 0;
             size_t total = 0;
             do {
                 total += mac_table_list(table, page, 64, &cursor);
             } while (cursor != 0);
-            expect(total <= HOSTS, "more entries than hosts");
+            expect(total <= HOSTS + THREADS, "more entries than hosts");
         }
     }
     return NULL;

@@ -26,7 +26,8 @@ bool frames_are_valid(const struct set_peer_frames_request *wanted, const struct
         return false;
     }
     for (uint32_t i = 0; i < wanted->mac_count; i++) {
-        if (!is_usable(&macs[i])) {
+        bool is_next = i == 0 || memcmp(macs[i - 1].mac, macs[i].mac, sizeof(macs[i].mac)) < 0;
+        if (!is_usable(&macs[i]) || !is_next) {
             return false;
         }
     }

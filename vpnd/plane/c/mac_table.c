@@ -358,14 +358,30 @@ static void sweep(struct mac_table *table, bool is_static, uint32_t peer) {
     }
 }
 
+/* Has the peer just these already? They then keep their entries, and nothing is looked through. */
+static bool is_set(const struct mac_table *table, const struct wire_mac *macs, uint32_t count,
+                   uint32_t peer) {
+    uint32_t found = 0;
+    while (found < count) {
+        uint32_t at = find_entry(table, static_of(address_of(macs[found].mac, 0)));
+        if (at == 0 || table->entries[at].peer != peer) {
+            return false;
+        }
+        found++;
+    }
+    return table->fixed[peer] == count;
+}
+
 int mac_table_set_static(struct mac_table *table, const struct wire_mac *macs, uint32_t count,
                          uint32_t peer) {
     uint32_t taken[WIRE_MACS_MAX];
     int error = 0;
     pthread_rwlock_wrlock(&table->lock);
-    if (count > WIRE_MACS_MAX || !take_entries(table, taken, count)) {
+    if (is_set(table, macs, count, peer)) {
+        /* As it is. */
+    } else if (count > WIRE_MACS_MAX || !take_entries(table, taken, count)) {
         error = -ENOMEM;
-    } else if (count > 0 || table->fixed[peer] > 0) {
+    } else {
         sweep(table, true, peer);
         for (uint32_t i = 0; i < count; i++) {
             put_static(table, taken[i], static_of(address_of(macs[i].mac, 0)), peer);

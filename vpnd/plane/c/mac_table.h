@@ -33,8 +33,8 @@ void mac_table_free(struct mac_table *table);
 void mac_table_set_limits(struct mac_table *table, uint32_t limit_per_peer, uint32_t age_s);
 
 /* The peer may use these addresses alone from now on, in every VLAN, and nobody else may; none: any
- * that is nobody's. What was learned otherwise is forgotten. Static addresses do not age, nor count
- * against the limit. 0; -ENOMEM: nothing changed. */
+ * that is nobody's. `macs` are different ones. What was learned otherwise is forgotten. Static
+ * addresses do not age, nor count against the limit. 0; -ENOMEM: nothing changed. */
 int mac_table_set_static(struct mac_table *table, const struct wire_mac *macs, uint32_t count,
                          uint32_t peer);
 

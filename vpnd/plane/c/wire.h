@@ -258,7 +258,7 @@ struct set_peer_frames_request {
     uint32_t flags;       /* frames_flags */
     uint32_t storm_limit; /* of broadcasts, multicasts and frames to nobody known: so many each way
                              in a second; 0: any number */
-    uint32_t mac_count;   /* the only sources that the peer may show; 0: any */
+    uint32_t mac_count;   /* the only sources that the peer may show, ascending; 0: any */
     uint8_t vlans[WIRE_VLANS_SIZE]; /* VLAN n: bit n % 8 of byte n / 8; 0: untagged */
 };
 
