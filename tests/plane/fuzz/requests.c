@@ -118,6 +118,19 @@ static void make_set_peer(uint8_t *body, size_t size) {
     }
 }
 
+/* With one MAC address, or none. */
+static size_t make_set_frames(uint8_t *body, size_t size) {
+    struct set_peer_frames_request wanted;
+    memcpy(&wanted, body, sizeof(wanted));
+    wanted.peer %= PEERS;
+    wanted.flags %= 2 * FRAMES_BY_VLAN;
+    wanted.mac_count = size > sizeof(wanted);
+    wanted.vlans[WIRE_VLANS_SIZE - 1] &= 0x7f;
+    memcpy(body, &wanted, sizeof(wanted));
+    memcpy(body + sizeof(wanted), (uint8_t[]){2, 0, 0, 0, 0, (uint8_t)size, 0, 0}, 8);
+    return sizeof(wanted) + wanted.mac_count * sizeof(struct wire_mac);
+}
+
 static void make_install(uint8_t *body) {
     struct install_session_request wanted;
     memcpy(&wanted, body, sizeof(wanted));
@@ -165,6 +178,7 @@ static size_t plausible_size(uint16_t type, size_t size) {
         [WIRE_SET_GATE] = sizeof(struct set_gate_request),
         [WIRE_SET_PEER_MTU] = sizeof(struct set_peer_mtu_request),
         [WIRE_CLOSE_GATE] = sizeof(struct close_gate_request),
+        [WIRE_SET_PEER_FRAMES] = sizeof(struct set_peer_frames_request),
     };
     size_t least = type < sizeof(sizes) / sizeof(sizes[0]) ? sizes[type] : 0;
     size_t more = size > least ? size - least : 0;
@@ -173,6 +187,7 @@ static size_t plausible_size(uint16_t type, size_t size) {
         return least + more / sizeof(struct wire_network) * sizeof(struct wire_network);
     case WIRE_SEND_DATAGRAM:
     case WIRE_SEND_CONTROL:
+    case WIRE_SET_PEER_FRAMES:
         return least + more;
     default:
         return least;
@@ -190,6 +205,8 @@ static size_t make_plausible(uint16_t type, uint8_t *body, size_t size) {
     case WIRE_SET_PEER:
         make_set_peer(body, size);
         break;
+    case WIRE_SET_PEER_FRAMES:
+        return make_set_frames(body, size);
     case WIRE_INSTALL_SESSION:
         make_install(body);
         break;
