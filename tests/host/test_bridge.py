@@ -9,7 +9,7 @@ import pytest
 from tests.host.namespace import in_namespace, link, sh
 from tests.host.plans import a_link, a_plan
 from vpnd.errors import HostError
-from vpnd.host import Host, HostPlan
+from vpnd.host import Host, HostPlan, facts
 
 TAP = a_plan(a_link(type="tap"))
 
@@ -33,12 +33,13 @@ def test_a_missing_bridge_is_made_and_goes_with_the_instance(host: Host, tmp_pat
     assert changes[0] == "bridge: create br0"
     assert changes[-1] == "bridge: vpn-site joins br0"
     assert host.apply(bridged("br0")) == ()
-    assert link("vpn-site")["master"] == "br0"
+    assert link("vpn-site")["master"] == facts.bridge_of("vpn-site") == "br0"
     assert "UP" in link("br0")["flags"]
     # By the record alone, as after a crash.
     assert Host(tmp_path / "site").difference(bridged("br0")) == ()
     Host(tmp_path / "site").remove("site")
     assert not {"br0", "vpn-site"} & links()
+    assert facts.bridge_of("vpn-site") is None
 
 
 @in_namespace

@@ -113,6 +113,16 @@ def test_a_link_that_loses_or_regains_its_carrier_changes_the_ways_out() -> None
 
 
 @in_namespace
+def test_a_link_that_enters_or_leaves_a_bridge_changes_the_ways_out() -> None:
+    with watching() as monitor:
+        sh("ip link add br0 type bridge")
+        for change in ("master br0", "nomaster"):
+            news(monitor)
+            sh(f"ip link set v0 {change}")
+            assert awaited(monitor, RoutesChanged())
+
+
+@in_namespace
 def test_a_change_of_a_link_that_moves_no_packet_is_no_news() -> None:
     with watching() as monitor:
         sh("ip link set v0 txqueuelen 77 && ip link set v0 alias x && ip link set v0 mtu 1400")

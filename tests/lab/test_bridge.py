@@ -241,6 +241,21 @@ def peers_stay_apart(offices: Offices) -> None:
     assert "exchanges no frames" not in offices.star.hub_vpnd.why("a")
 
 
+def the_port_finds_back(offices: Offices) -> None:
+    """Taken out of the operator's bridge; and with its own replaced by what is none."""
+    site, hub, hub_vpnd = offices.star["a"].host, offices.star.hub, offices.star.hub_vpnd
+    site.run("ip link set vpn nomaster")
+    eventually(lambda: "master lan" in site.output("ip link show vpn"), what="the port in its bridge again")
+    eventually(lambda: offices.a.pings("192.168.77.9"), what="a ping through it")
+
+    hub.run("ip -batch -", text="link delete br0\nlink add br0 type veth peer name br9\n")
+    eventually(lambda: "✗ bridge" in hub_vpnd.why("a"), what="the missing bridge told")
+    assert "vpn is no port of br0" in hub_vpnd.why("a")
+    hub.run("ip link delete br0")
+    hub_vpnd.ctl("reload")
+    assert "✓ bridge" in hub_vpnd.why("a")
+
+
 def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
     """[E9] VLANs, storms, stolen addresses and isolated peers; changed by reloads, without a lost packet."""
     star, a, b = offices.star, offices.a, offices.b
@@ -271,6 +286,7 @@ def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
 
     peers_stay_apart(offices)
 
+    the_port_finds_back(offices)
     star.hub_vpnd.stop()
     star.hub_vpnd.teardown()
     assert "br0" not in star.hub.output("ip -br link")

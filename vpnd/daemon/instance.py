@@ -431,8 +431,8 @@ class Instance:
         self.driver.act(self.driver.device.network_changed(boottime()))
         self.resolver.network_changed()
         await self.fit_padding()
-        routing = self.config.routing
-        if (routing.forward or routing.full_tunnel) and not self.failures:
+        routing, bridge = self.config.routing, self.config.interface.bridge
+        if (routing.forward or routing.full_tunnel or bridge is not None) and not self.failures:
             try:
                 await self.shape_as_configured()
             except HostError as error:

@@ -42,8 +42,7 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
         for part, text in instance.failures.items()
         if part in _ASIDE
     ]
-    machine = (why_machine.rp_filter, why_machine.routes, why_machine.forwarding)
-    steps += await asyncio.to_thread(lambda: [check(case) for check in machine])
+    steps += await asyncio.to_thread(lambda: list(why_machine.ways(case)))
     refused = await asyncio.to_thread(permits.refused_lately, instance.config)
     steps += permits.why_steps(instance.config, peer.name, refused)
     return WhyReport(peer.name, tuple(steps))

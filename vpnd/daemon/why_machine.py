@@ -5,6 +5,8 @@ Owns these checks of `vpnctl why`. Asks the kernel and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vpnd.config import IPNetwork
 from vpnd.control import WhyStep
 from vpnd.daemon.wanted import host_plan
@@ -32,7 +34,22 @@ def link(case: Case) -> WhyStep:
     return WhyStep("link", True, f"{name} is up, mtu {found.mtu}")
 
 
-def rp_filter(case: Case) -> WhyStep:
+def ways(case: Case) -> Iterator[WhyStep]:
+    """Judges the ways through the machine, between the link and everybody else on it."""
+    if case.instance.config.interface.bridge is None:
+        yield from (_rp_filter(case), _routes(case), _forwarding(case))
+    else:  # frames come out of a port; what the bridge routes is its own business
+        yield from (_bridge(case, case.instance.config.interface.bridge), _rp_filter(case), _routes(case))
+
+
+def _bridge(case: Case, bridge: str) -> WhyStep:
+    if facts.bridge_of(case.link) == bridge:
+        return WhyStep("bridge", True, f"{case.link} is a port of {bridge}")
+    text = f"{case.link} is no port of {bridge}: somebody took it out, or deleted the bridge"
+    return WhyStep("bridge", False, text, "vpnctl reload puts it back")
+
+
+def _rp_filter(case: Case) -> WhyStep:
     """Judges whether the kernel drops what comes from the peer, which is before any answer to it."""
     if facts.rp_filter(case.link) != _STRICT:
         return WhyStep("rp_filter", True, f"not strict on {case.link}")
@@ -50,7 +67,7 @@ def rp_filter(case: Case) -> WhyStep:
     )
 
 
-def routes(case: Case) -> WhyStep:
+def _routes(case: Case) -> WhyStep:
     """Judges whether what is for the peer's networks goes into the link."""
     table = case.instance.config.routing.table
     # What leads packets to a table of its own is the operator's; that the routes stand there is ours.
@@ -84,10 +101,8 @@ def _is_elsewhere(network: IPNetwork, link: str) -> bool:
     return route is None or route[0] != link
 
 
-def forwarding(case: Case) -> WhyStep:
+def _forwarding(case: Case) -> WhyStep:
     """Judges whether packets that come out of the link go on to other machines, where that is wanted."""
-    if case.instance.config.interface.bridge is not None:
-        return WhyStep("forwarding", True, "frames come out of a port; what the bridge routes is its own business")
     plan = host_plan(case.instance.config, case.instance.secrets.identity.public)
     families = sorted({network.version for network in case.peer.networks}) or [4]
     off = [family for family in families if not facts.forwarding(case.link, family)]

@@ -56,6 +56,16 @@ def link(name: str) -> LinkFacts | None:
     )
 
 
+def bridge_of(link: str) -> str | None:
+    """Names the bridge that the link is a port of."""
+    try:
+        with Netlink() as netlink:
+            found = observe_link(netlink, link)
+        return None if found is None or found.master is None else socket.if_indextoname(found.master)
+    except OSError:
+        return None
+
+
 def rp_filter(link: str) -> int | None:
     """Gives the reverse-path filter that holds for the link: 0 off, 1 strict, 2 loose.
 

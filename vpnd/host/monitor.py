@@ -53,10 +53,23 @@ class AddressesChanged:
 
 @dataclass(frozen=True, slots=True)
 class RoutesChanged:
-    """Packets may leave another way: a route came or went, a rule went, or a link went up or down."""
+    """Packets may leave another way: a route came or went, a rule went, a link went up or down, into a bridge
+    or out of one.
+    """
 
 
 MonitorEvent = LinkGone | AddressesChanged | RoutesChanged
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Of a link; `master` is the index of the bridge or the like that it is a port of."""
+
+    is_running: bool
+    master: int | None
+
+
+_AWAY = _State(is_running=False, master=None)
 
 
 class Monitor:
@@ -72,7 +85,7 @@ class Monitor:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
             self._socket.bind((0, _GROUPS))
-            self._links, self._is_running, self._addresses = _survey()
+            self._links, self._states, self._addresses = _survey()
         except BaseException:
             self._socket.close()
             raise
@@ -106,7 +119,7 @@ class Monitor:
                 is_route_news = self._take(frame) or is_route_news
                 continue
             with contextlib.suppress(OSError):
-                self._links, self._is_running, self._addresses = _survey()
+                self._links, self._states, self._addresses = _survey()
             is_route_news = True
         return self._news(links_before, addresses_before, is_route_news=is_route_news)
 
@@ -146,15 +159,15 @@ class Monitor:
         if message["family"] != socket.AF_UNSPEC:
             return False
         index = message["index"]
-        was_running = self._is_running.get(index, False)
+        before = self._states.get(index, _AWAY)
         if frame.kind == RTM_DELLINK:
             self._links.pop(index, None)
-            self._is_running.pop(index, None)
+            self._states.pop(index, None)
             self._addresses = {entry for entry in self._addresses if entry[0] != index}
-            return was_running
+            return before.is_running
         self._links[index] = message.get_attr("IFLA_IFNAME")
-        self._is_running[index] = _runs(message["flags"])
-        return was_running != self._is_running[index]
+        self._states[index] = _State(_runs(message["flags"]), message.get_attr("IFLA_MASTER"))
+        return before != self._states[index]
 
     def _take_address(self, frame: Frame) -> None:
         message = ifaddrmsg(frame.data)
@@ -184,7 +197,7 @@ def _is_worth_telling(frame: Frame) -> bool:
     return not (frame.kind == RTM_NEWROUTE and protocol == ROUTE_PROTOCOL)
 
 
-def _survey() -> tuple[dict[int, str], dict[int, bool], set[tuple[int, Interface]]]:
+def _survey() -> tuple[dict[int, str], dict[int, _State], set[tuple[int, Interface]]]:
     with Netlink() as netlink:
         links = observe_links(netlink).values()
         addresses = set()
@@ -195,6 +208,6 @@ def _survey() -> tuple[dict[int, str], dict[int, bool], set[tuple[int, Interface
                 addresses.add((answer["index"], address_of_message(answer)))
     return (
         {link.index: link.name for link in links},
-        {link.index: link.is_up and link.has_carrier for link in links},
+        {link.index: _State(link.is_up and link.has_carrier, link.master) for link in links},
         addresses,
     )
