@@ -77,6 +77,13 @@ def test_another_bridge_is_joined_and_the_former_one_removed_if_it_was_ours(host
 
 
 @in_namespace
+def test_a_link_that_gets_another_name_leaves_no_bridge_behind(host: Host) -> None:
+    host.apply(bridged("br0"))
+    host.apply(a_plan(a_link(name="vpn-two", type="tap")))
+    assert not {"br0", "vpn-site"} & links()
+
+
+@in_namespace
 def test_a_bridge_that_the_operator_chose_by_hand_is_left_alone(host: Host) -> None:
     host.apply(TAP)
     sh("ip link add br7 type bridge")

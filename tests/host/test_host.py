@@ -224,6 +224,7 @@ def _plans(draw: st.DrawFn) -> HostPlan:
         mtu=draw(st.sampled_from([1280, 1420])),
         txqueuelen=draw(st.sampled_from([500, 1000])),
         mac=draw(st.sampled_from([bytes.fromhex("0276706e0001"), bytes.fromhex("0276706e0002")])),
+        bridge=draw(st.sampled_from([None, "br0", "br1"])),
     )
     hidden = draw(st.sets(st.sampled_from(_networks), max_size=2))
     return HostPlan(
@@ -259,6 +260,7 @@ def test_any_sequence_of_plans_ends_in_the_last_and_a_removal_in_the_beginning()
                 assert addresses(name) == {one for one in planned if not one.startswith("fe80:")}
                 assert (shown["mtu"], shown["txqlen"]) == (plan.link.mtu, plan.link.txqueuelen)
                 assert shown["address"] == (plan.link.mac or b"").hex(":")
+                assert shown.get("master") == plan.link.bridge
                 ours = {route for route in routes() if " v0 " not in route}
                 assert ours == {_shown(route, name) for route in plan.routes}
                 assert ("vpnd-site" in sh("nft list tables")) == bool(plan.masquerade)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vpnd.errors import HostError
@@ -39,14 +39,16 @@ def bridge_steps(
     standing: ObservedLink | None,
     plan: LinkPlan,
     joined: Mapping[str, bool],
+    forsaken: Iterable[str],
 ) -> BridgeSteps:
     """Gives the steps from the bridge that the link is in to the planned one.
 
     `joined` are the bridges that we joined before. One that the plan has no more is left, and deleted if
-    it was ours and has no other port. A bridge that somebody else put the link into is none of our
-    business. Raises HostError where the name is another kind of link's.
+    it was ours and has no other port than the link and the `forsaken` ones, which are deleted too. A bridge
+    that somebody else put the link into is none of our business. Raises HostError where the name is another
+    kind of link's.
     """
-    left, kept = _leave_others(links, standing, plan, joined)
+    left, kept = _leave_others(links, standing, plan, joined, {plan.name, *forsaken})
     if plan.bridge is None:
         return BridgeSteps((), tuple(left), kept)
     bridge = links.get(plan.bridge)
@@ -64,6 +66,7 @@ def _leave_others(
     standing: ObservedLink | None,
     plan: LinkPlan,
     joined: Mapping[str, bool],
+    ours: set[str],
 ) -> tuple[list[Step], dict[str, bool]]:
     steps: list[Step] = []
     kept: dict[str, bool] = {}
@@ -73,7 +76,7 @@ def _leave_others(
             continue
         if plan.bridge is None and standing is not None and standing.master == former.index:
             steps.append(_set_master(plan.name, f"leaves {name}", None))
-        if is_ours and is_free(links, former, {plan.name}):
+        if is_ours and is_free(links, former, ours):
             steps.append(delete_link(name))
             kept[name] = True  # until it is gone
     return steps, kept

@@ -219,7 +219,7 @@ class Host:
             steps.append(_outgrown(standing, plan.link))
             gone.add(standing.index)
             standing = None
-        bridge = bridge_steps(links, standing, plan.link, known.bridges)
+        bridge = bridge_steps(links, standing, plan.link, known.bridges, forsaken)
         steps += bridge.before
         if standing is None:
             steps.append(_create(plan.link))
