@@ -24,7 +24,7 @@ from vpnd.errors import PlaneError
 from vpnd.keys import Secret
 from vpnd.plane import events, wire
 from vpnd.plane.client import PlaneClient
-from vpnd.plane.inventory import Offloads
+from vpnd.plane.inventory import ListedMac, Offloads
 from vpnd.plane.wire import Offload, WireType
 
 
@@ -254,10 +254,15 @@ def test_a_list_whose_count_is_a_lie_is_an_error(plane: ScriptedPlane, client: P
 
 
 def test_learned_addresses_are_listed(plane: ScriptedPlane, client: PlaneClient) -> None:
-    entry = wire.LISTED_MAC.pack(b"\x02\0\0\0\0\x01", 7, 3, 4_000_000_000)
-    plane.answer(WireType.LIST_MACS, wire.LIST_REPLY.pack(0, 1) + entry)
-    (listed,) = client.list_macs()
-    assert (listed.mac, listed.vlan, listed.peer_id, listed.seen_at) == (b"\x02\0\0\0\0\x01", 7, 3, 4.0)
+    macs = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
+    entries = wire.LISTED_MAC.pack(macs[0], 7, 3, 0, 4_000_000_000) + wire.LISTED_MAC.pack(
+        macs[1], 0, 3, 1, 0
+    )
+    plane.answer(WireType.LIST_MACS, wire.LIST_REPLY.pack(0, 2) + entries)
+    assert list(client.list_macs()) == [
+        ListedMac(macs[0], 7, 3, 4.0),
+        ListedMac(macs[1], 0, 3, 0.0, is_static=True),
+    ]
 
 
 def test_descriptors_travel_with_link_and_sockets(plane: ScriptedPlane, client: PlaneClient) -> None:

@@ -153,7 +153,7 @@ class PlaneClient:
         return read_inventory(body, peers, sessions)
 
     def list_macs(self) -> tuple[ListedMac, ...]:
-        """Asks for the MAC addresses learned behind peers (TAP)."""
+        """Asks for the MAC addresses behind peers (TAP), learned and static."""
         return self._list(WireType.LIST_MACS, wire.LISTED_MAC, read_mac)
 
     # ---- link, sockets, peers ----
