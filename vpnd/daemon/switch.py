@@ -36,7 +36,7 @@ def why_steps(config: Config, peer: PeerConfig, drops: Mapping[str, int]) -> Ite
         if count := drops.get(reason, 0):
             text = f"{count} frames from or for {peer.name} were dropped: {_DROP_TEXTS[reason]}"
             yield WhyStep("frames", False if is_mistake else None, text, remedy)
-    others = [other for other in config.peers if other.enabled and other is not peer]
+    others = [other for other in config.peers if other.enabled and other.name != peer.name]
     yield from _about_others(config, peer, others, drops.get("frame_isolated", 0))
 
 

@@ -15,6 +15,7 @@ from tests.plane.program.test_requests import refuses
 from tests.plane.program.test_tap import HOST, arrived, inner
 from tests.plane.service_manager import ServiceManager
 from vpnd.plane import wire
+from vpnd.plane.events import ControlEvent
 from vpnd.plane.frames import FrameRules, pack_rules
 from vpnd.plane.wire import WireType
 
@@ -154,6 +155,21 @@ def test_a_peer_sends_and_gets_the_vlans_it_may_and_no_other(tap: Rig, peers: Pe
     assert arrived(peers, tap, 9) == [[], [], [inner(tagged)]]
     send(peers[2], frame(mac(2), mac(3), b"known, and not its VLAN"))
     assert tap.link.receive() == frame(mac(2), mac(3), b"known, and not its VLAN")
+
+
+def test_a_peer_without_any_vlan_sends_no_frame_and_gets_none(tap: Rig, peers: Peers) -> None:
+    """As one that is yet to join; what it says besides frames still comes through."""
+    tap.client.set_peer_frames(1, FrameRules(vlans=frozenset()))
+    send(peers[0], frame(BROADCAST, mac(1), b"let me in"))
+    tap.wait_drops("frame_vlan", 1)
+    hello = frame(BROADCAST, HOST, b"hello")
+    tap.link.send(hello)
+    assert arrived(peers, tap, 2) == [[], [inner(hello)], [inner(hello)]]
+    assert tap.link.receive_all() == []
+    assert tap.client.list_macs() == ()
+    peer, session = peers[0]
+    peer.send(session.seal(b"\x25" + bytes(4)))
+    assert tap.wait_event(ControlEvent).data == b"\x25" + bytes(4)
 
 
 def test_a_providers_tag_opens_no_vlan(tap: Rig, peers: Peers) -> None:
