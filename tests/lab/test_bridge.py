@@ -257,7 +257,7 @@ def the_port_finds_back(offices: Offices) -> None:
 
 
 def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
-    """[E9] VLANs, storms, stolen addresses and isolated peers; changed by reloads, without a lost packet."""
+    """[E9] VLANs, storms, stolen addresses, peers that stay apart; all changed by reloads."""
     star, a, b = offices.star, offices.a, offices.b
     b.run("ip addr add 192.168.77.2/24 dev eth0")
     assert a.pings("192.168.77.2", count=3, wait_s=2)
@@ -271,7 +271,7 @@ def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
     eventually(lambda: offices.drops("a", "frame_storm") >= 500, what="most of the storm refused")
     seconds = time.monotonic() - began
     capture.stop()
-    assert len(capture.lines("ether broadcast")) <= STORM_LIMIT * (seconds + 2)
+    assert 0 < len(capture.lines("ether broadcast")) <= STORM_LIMIT * (seconds + 2)
 
     offices.reload_hub(b=f'macs = ["{mac_of(b, "eth0")}"]')
     stolen = mac_of(b, "eth0")
@@ -285,8 +285,8 @@ def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
     ]
 
     peers_stay_apart(offices)
-
     the_port_finds_back(offices)
+
     star.hub_vpnd.stop()
     star.hub_vpnd.teardown()
     assert "br0" not in star.hub.output("ip -br link")
