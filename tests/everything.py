@@ -55,13 +55,15 @@ AT_ONCE = 3  # parts; booted machines wait most of the time
 ASKING = tuple(
     f"tests/lab/test_{each}.py"
     for each in (
-        *("full_tunnel", "groups", "join", "live_change", "metrics", "pcap", "pool", "start"),
-        *("spoofing", "undoing", "watching", "why"),
+        *("bridge", "configuration", "full_tunnel", "groups", "ipv6", "join", "journal", "keys"),
+        *("live_change", "machine", "metrics", "nat", "nesting", "pcap", "pool", "routing", "spoofing"),
+        *("start", "undoing", "unprivileged", "watching", "why"),
     )
 )
 MEASURING = ("tests/system/test_restarts.py", "tests/system/test_unit.py")
 PARTS = (
     # What measures nothing, the longest first.
+    Part("lab-beside", ASKING, beside_others=True),
     Part("fuzz", ("tests/plane/fuzz",), beside_others=True),
     Part("plane-asan", ("tests/plane", *NOT_SANITIZED), sanitizer="address", beside_others=True),
     Part(
@@ -78,7 +80,6 @@ PARTS = (
         beside_others=True,
     ),
     Part("packaging", ("tests/packaging",), beside_others=True),
-    Part("lab-beside", ASKING, beside_others=True),
     Part("plane", ("tests/plane", "--ignore=tests/plane/fuzz"), beside_others=True),
     Part("host", ("tests/host",), beside_others=True),
     # Traffic, which takes the machine for itself.
