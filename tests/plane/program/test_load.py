@@ -194,7 +194,9 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
     assert set(drops) <= {"rx_mac1", "hs_cookie_sent", "hs_ratelimited", "hs_queue_full"}
     assert drops["hs_cookie_sent"] >= len(attackers) // 2  # once each while the gate is closed
     took_s = time.monotonic() - started
-    assert drops["hs_cookie_sent"] <= len(attackers) * (3 + took_s) + 100 + 4000 * took_s
+    # Now and then two places share an entry of the gate's memory: each then makes it forget the other.
+    sharing = 2 * flood // len(attackers)
+    assert drops["hs_cookie_sent"] <= len(attackers) * (3 + took_s) + 100 + 4000 * took_s + sharing
     answers = [0] * len(attackers)
 
     def all_answered() -> bool:
