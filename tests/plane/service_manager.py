@@ -199,11 +199,12 @@ class ServiceManager:
         """Nothing stays behind, whatever state the process is in."""
         self.child.kill()
         self.child.wait(_ENDS_S)
+        self._hear_no_more()
         for stored in self.store.values():
             self._close(stored)
-        self._end()
 
-    def _end(self) -> None:
+    def _hear_no_more(self) -> None:
+        """What was notified before is heard: some of it may close what is stored."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"END=1", self.notify.getsockname())
         self._reader.join(5)
