@@ -84,7 +84,9 @@ def test_a_plane_that_a_signal_stopped_is_ended_as_soon_as_something_waits_for_i
 ) -> None:
     tunnel.check(1)
     wait_until(tunnel.is_written_down, "the peers' list")
+    threads = list(Path(f"/proc/{tunnel.service.child.pid}/task").glob("*/stat"))
     tunnel.service.child.send_signal(signal.SIGSTOP)
+    wait_until(lambda: all(") T " in each.read_text() for each in threads), "every thread stopped")
     tunnel.check(2)
     assert tunnel.service.child.wait(PATIENCE_S) == -signal.SIGKILL
     tunnel.service.start()
