@@ -12,8 +12,9 @@ from statistics import median
 import pytest
 
 from tests.lab.namespaces import eventually
+from tests.plane.slices import SHORT_NS, kernel_knows_slices, slices_of
 from tests.system.machine import Machine
-from tests.system.pair import Pair, Site
+from tests.system.pair import TUNNEL, Pair, Site
 from tests.system.stream import stream
 
 DAEMON, PLANE, LINK = "vpnd@site", "vpnd-plane@site", "vpnd-link@site"
@@ -150,3 +151,16 @@ def test_a_daemon_that_the_kernel_ends_for_memory_comes_back_and_packets_go_on(p
     print(f"out of memory: {seen}")
     assert seen.lost == 0
     assert a.machine.pid(PLANE) == plane
+
+
+def test_the_units_let_the_packet_mover_ask_for_short_slices(pair: Pair) -> None:
+    """A quiet link's thread is served soon; what the kernel or a filter refuses, nobody would notice."""
+    machine = pair.b.machine
+    process = machine.outer_pid(machine.pid(PLANE))
+    wanted = int(kernel_knows_slices())
+
+    def hurried() -> int:
+        machine.run(f"ping -c 1 -W 1 {TUNNEL['a']}", check=False)
+        return slices_of(process).count(SHORT_NS)
+
+    eventually(lambda: hurried() == wanted, what="short slices")

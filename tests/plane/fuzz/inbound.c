@@ -6,7 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 unsigned __wrap_udp_receive(struct plane *asked, struct receiver *receiver, unsigned socket,
-                            bool *is_dry);
+                            unsigned room, bool *is_dry);
 bool __wrap_link_write(struct plane *asked, unsigned queue, const struct iovec *vectors,
                        unsigned count);
 
@@ -134,11 +134,11 @@ static void make_reception(struct reception *reception, uint8_t *bytes) {
 }
 
 unsigned __wrap_udp_receive(struct plane *asked, struct receiver *receiver, unsigned socket,
-                            bool *is_dry) {
+                            unsigned room, bool *is_dry) {
     unsigned count = 0;
     require(asked == &plane && socket == 0);
     *is_dry = true;
-    while (input.size >= RECEPTION && count < 4) {
+    while (input.size >= RECEPTION && count < 4 && count < room) {
         if (count > 0 && (input.data[0] & MORE) != 0) {
             *is_dry = false;
             break;

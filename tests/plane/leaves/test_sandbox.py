@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,8 @@ udp.bind(("127.0.0.1", 0))
 assert library.sandbox_enter() == 0
 """
 
+SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}[platform.machine()]
+
 ALLOWED = {
     "datagrams are sent and received": "udp.sendto(b'x', udp.getsockname()); assert udp.recv(9) == b'x'",
     "descriptors are received": "socket.send_fds(left, [b'x'], [0]); assert socket.recv_fds(right, 9, 1)[1]",
@@ -38,6 +41,7 @@ ALLOWED = {
     "memory is mapped": "m = mmap.mmap(-1, 1 << 20); m[0] = 1",
     "shared memory is made": "fd = os.memfd_create('x'); os.ftruncate(fd, 4096); mmap.mmap(fd, 4096)",
     "a link's queue is asked for its features": "assert fails(lambda: fcntl.ioctl(0, 0x800454CF, bytes(4)))",
+    "a thread asks for its slices": "library.slice_ask(ctypes.c_uint64(100_000))",
     "the service manager is told": "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.close()",
 }
 
@@ -61,6 +65,8 @@ KILLED = {
     "tracing": "libc.ptrace(0, 0, 0, 0)",
     "new privileges' way round": "libc.prctl(22, 0, 0, 0, 0)",
     "changing identity": "libc.setuid(0)",
+    "scheduling another": "libc.sched_setscheduler(0, 0, bytes(4))",
+    "slices of another": f"libc.syscall({SCHED_SETATTR}, 1, bytes(48), 0)",
     "loading a kernel filter": "libc.syscall(321, 0, 0, 0)",
 }
 

@@ -109,8 +109,8 @@ def test_without_a_manager_every_notice_is_a_harmless_no(leaves: Leaves) -> None
 library.service_ready(); library.service_stopping(); library.service_watchdog(); library.service_unstore(b'x')
 library.service_status(b'nobody hears this')
 assert library.service_store(b'x', 0, False) == 0
-library.service_watchdog_usec.restype = ctypes.c_uint64
-assert library.service_watchdog_usec() == 0
+library.service_watchdog_every_ns.restype = ctypes.c_uint64
+assert library.service_watchdog_every_ns() == 0
 assert library.service_listen_fd() == -1
 assert library.service_take(b'x') == -1
 library.service_is_managed.restype = ctypes.c_bool
@@ -153,8 +153,20 @@ def test_a_name_too_long_for_the_store_is_refused(leaves: Leaves, manager: socke
         manager.recv(1)
 
 
-def test_the_watchdogs_interval_is_what_the_environment_says(leaves: Leaves) -> None:
-    script = "usec = library.service_watchdog_usec; usec.restype = ctypes.c_uint64; assert usec() == 1500000"
+def test_a_sign_of_life_is_due_three_times_while_the_manager_waits_for_one(leaves: Leaves) -> None:
+    script = """
+class Watchdog(ctypes.Structure):
+    _fields_ = [("every_ns", ctypes.c_uint64), ("was_due_at_ns", ctypes.c_uint64)]
+
+every_ns = library.service_watchdog_every_ns
+every_ns.restype = ctypes.c_uint64
+assert every_ns() == 500_000_000
+comes_due = library.watchdog_comes_due
+comes_due.argtypes, comes_due.restype = [ctypes.POINTER(Watchdog), ctypes.c_uint64], ctypes.c_bool
+watchdog, began = Watchdog(every_ns()), 10**12
+assert [comes_due(watchdog, began + 250_000_000 * quarter) for quarter in range(6)] == [1, 0, 1, 0, 1, 0]
+assert not comes_due(Watchdog(0), began)
+"""
     call(leaves, script, WATCHDOG_USEC="1500000")
 
 

@@ -16,6 +16,7 @@ from tests.plane import far
 from tests.plane.far import receive_waiting
 from tests.plane.harness import FEATURE_CSUM, FEATURE_PATH, FEATURE_TUN, Far, Rig, is_sanitized, wait_until
 from tests.plane.packets import UDP, checksum, ipv4
+from tests.plane.slices import SHORT_NS, kernel_knows_slices, slices_of
 
 HERE, THERE = "10.1.0.1", "10.2.0.7"
 WORKERS = 8
@@ -183,3 +184,18 @@ def test_the_end_comes_while_both_directions_run(rig: Rig, turn: int) -> None:
         rig.link.send(udp_packet(2000 + number % 16, bytes(turn)))
     rig.client.stop()
     assert rig.child.wait(2) == 0
+
+
+def test_a_quiet_link_is_served_soon_and_a_busy_one_as_any_other(tun: Rig) -> None:
+    """Short slices cost throughput, so the one thread that serves a quiet link has them, and nobody else."""
+    tun.add_peer(1).install()
+
+    def hurried_after(packets: int) -> int:
+        for _ in range(packets):
+            tun.link.send(udp_packet(1000, b""))
+        return slices_of(tun.pid).count(SHORT_NS)
+
+    wanted = int(kernel_knows_slices())
+    wait_until(lambda: hurried_after(1) == wanted, "a quiet link")
+    wait_until(lambda: hurried_after(2_000) == 0, "a busy link")
+    wait_until(lambda: hurried_after(1) == wanted, "quiet again")

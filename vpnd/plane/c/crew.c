@@ -9,7 +9,7 @@ static int add_worker(struct crew *crew) {
     struct plane *plane = crew->plane;
     struct worker *worker = &crew->workers[crew->count];
     unsigned heartbeat = crew->count * DIRECTIONS + crew->kind->direction;
-    *worker = (struct worker){.epoll_fd = -1, .stop_fd = -1};
+    *worker = (struct worker){.epoll_fd = -1, .beat_fd = -1};
     void *state = crew->kind->state_new(plane, crew->count);
     if (state == NULL) {
         return -ENOMEM;
@@ -101,6 +101,12 @@ void crew_watch(struct crew *crew, unsigned worker, int fd, uint32_t number) {
 void crew_unwatch(struct crew *crew, unsigned worker, int fd) {
     if (worker < crew->count) {
         worker_unwatch(&crew->workers[worker], fd);
+    }
+}
+
+void crew_hasten(struct crew *crew, unsigned worker, bool is_prompt) {
+    if (worker < crew->count) {
+        worker_hasten(&crew->workers[worker], is_prompt);
     }
 }
 

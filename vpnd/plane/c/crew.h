@@ -54,6 +54,9 @@ void crew_shrink(struct crew *crew, unsigned count);
 void crew_watch(struct crew *crew, unsigned worker, int fd, uint32_t number);
 void crew_unwatch(struct crew *crew, unsigned worker, int fd);
 
+/* See worker_hasten. */
+void crew_hasten(struct crew *crew, unsigned worker, bool is_prompt);
+
 /* Did every worker's loop turn since the last time this was asked? */
 bool crew_is_alive(struct crew *crew);
 

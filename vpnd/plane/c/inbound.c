@@ -8,6 +8,7 @@
 #include "control.h"
 #include "mss.h"
 #include "outbound.h"
+#include "pace.h"
 #include "plane.h"
 #include "relay.h"
 #include "sealing.h"
@@ -33,6 +34,7 @@ struct inbound {
     struct receiver *receiver;
     struct sender *sender;
     uint64_t now_ns;
+    struct pace pace;
     unsigned queue; /* of the link, that this worker writes to */
     unsigned datagrams_count;
     struct datagram datagrams[RUN_MAX];
@@ -425,21 +427,24 @@ static void begin_turn(struct inbound *inbound) {
 }
 
 static void move(struct inbound *inbound, unsigned socket) {
-    bool is_dry = false;
+    bool is_over = false;
     begin_turn(inbound);
-    for (unsigned turn = 0; turn < TURNS_MAX && !is_dry; turn++) {
+    for (unsigned turn = 0; turn < TURNS_MAX && !is_over; turn++) {
         struct receiver *receiver = inbound->receiver;
-        unsigned count = udp_receive(inbound->plane, receiver, socket, &is_dry);
+        unsigned room = pace_room(&inbound->pace);
+        unsigned count = udp_receive(inbound->plane, receiver, socket, room, &is_over);
         inbound->now_ns = boottime_ns();
         size_t bytes = 0;
         for (unsigned i = 0; i < count; i++) {
             gather(inbound, &receiver->receptions[i]);
             bytes += receiver->receptions[i].size;
         }
+        pace_note(&inbound->pace, count, bytes, inbound->now_ns);
         take_batch(inbound);
         write_frames(inbound);
         sender_flush(inbound->sender);
         pairing_account(inbound->plane, inbound->queue, count, bytes, inbound->now_ns);
+        is_over |= room == 1;
     }
 }
 

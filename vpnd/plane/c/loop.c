@@ -71,13 +71,11 @@ static void tick_paths(struct plane *plane, uint64_t now_ns) {
 
 /* Alive means: every worker's loop turned since the last time. */
 static void tend_watchdog(struct program *program, uint64_t now_ns) {
-    if (program->watchdog_ns == 0 ||
-        elapsed_ns(program->watched_at_ns, now_ns) < program->watchdog_ns / 3) {
+    if (!watchdog_comes_due(&program->watchdog, now_ns)) {
         return;
     }
     bool is_outbound_alive = crew_is_alive(&program->plane.outbound);
     bool is_inbound_alive = crew_is_alive(&program->plane.inbound);
-    program->watched_at_ns = now_ns;
     if (is_outbound_alive && is_inbound_alive) {
         service_watchdog();
     }
@@ -167,8 +165,8 @@ static int timeout_of(const struct program *program) {
     if (atomic_load(&program->plane.probations) > 0 || program->plane.store.is_roster_due) {
         timeout = PATH_TICK_MS;
     }
-    uint64_t watchdog = program->watchdog_ns / 3 / (NS_PER_SECOND / 1000);
-    if (program->watchdog_ns > 0 && watchdog < timeout) {
+    uint64_t watchdog = program->watchdog.every_ns / (NS_PER_SECOND / 1000);
+    if (watchdog > 0 && watchdog < timeout) {
         timeout = watchdog;
     }
     return program->connection.has_more ? 0 : (int)timeout;

@@ -11,6 +11,7 @@
 
 #include "connection.h"
 #include "plane.h"
+#include "service.h"
 
 enum watched {
     WATCHED_LISTEN,
@@ -35,8 +36,7 @@ struct program {
     bool is_standby;
     uint64_t works_since_ns;
     uint64_t kept_house_at_ns;
-    uint64_t watchdog_ns; /* 0: none */
-    uint64_t watched_at_ns;
+    struct watchdog watchdog;
     unsigned turns;
 };
 

@@ -210,7 +210,7 @@ static int move_packets(struct program *program, const struct options *options) 
     if (begin(program) < 0) {
         return EXIT_FAILURE;
     }
-    program->watchdog_ns = service_watchdog_usec() * 1000;
+    program->watchdog.every_ns = service_watchdog_every_ns();
     service_ready();
     loop_run(program);
     close_program(program);
@@ -230,7 +230,7 @@ static int stand_by(struct program *program, const char *path) {
     if (close_sandbox() < 0) {
         return EXIT_FAILURE;
     }
-    standby.watchdog_ns = program->watchdog_ns = service_watchdog_usec() * 1000;
+    standby.watchdog.every_ns = program->watchdog.every_ns = service_watchdog_every_ns();
     service_ready();
     service_status("waits for a packet mover");
     enum standby_duty duty = standby_wait(&standby, program->signal_fd);

@@ -7,13 +7,13 @@
 #include "content.h"
 #include "icmp.h"
 #include "mss.h"
+#include "pace.h"
 #include "plane.h"
 #include "relay.h"
 #include "sealing.h"
 
 #define FRAME_STRIDE 65792u /* FRAME_HEADROOM, a frame, room to the next boundary */
 #define TURNS_MAX    4u     /* batches before others get the tables */
-#define BUSY_GAP_NS  20000u /* between packets that are read together */
 
 /* Answers to packets that no peer is there for: as many at once, then one each interval. */
 #define ANSWERS_AT_ONCE    50u
@@ -40,7 +40,7 @@ struct outbound {
     struct known_sender known_sender; /* this and the next of the batch */
     struct known_receiver known_receiver;
     uint64_t now_ns;
-    bool is_busy;         /* packets come close behind each other */
+    struct pace pace;
     uint64_t answered_ns; /* until when answers were given in advance */
 };
 
@@ -308,22 +308,21 @@ static void take_frame(struct outbound *outbound, const struct frame *frame, str
     }
 }
 
-/* One batch; true if nothing was left behind. A lone packet goes before we look for a second. */
+/* One batch; true if nothing was left behind, as far as was looked. */
 static bool move_batch(struct outbound *outbound, unsigned queue) {
     struct plane *plane = outbound->plane;
     bool is_dry;
     size_t bytes = 0;
-    unsigned room = outbound->is_busy ? BATCH_MAX : 1;
+    unsigned room = pace_room(&outbound->pace);
     unsigned count = link_read(plane, queue, outbound->frames, room, &is_dry);
-    uint64_t before_ns = outbound->now_ns;
     outbound->now_ns = boottime_ns();
     outbound->known_sender.peer = COUNTERS_PEER_MAX + 1;
     outbound->known_receiver.number = MAC_NONE;
-    outbound->is_busy = count > 1 || elapsed_ns(before_ns, outbound->now_ns) < BUSY_GAP_NS;
     for (unsigned i = 0; i < count; i++) {
         take_frame(outbound, &outbound->frames[i], &outbound->cuts[i]);
         bytes += outbound->frames[i].size;
     }
+    pace_note(&outbound->pace, count, bytes, outbound->now_ns);
     send_chosen(outbound);
     sender_flush(outbound->sender);
     pairing_account(plane, queue, count, bytes, outbound->now_ns);

@@ -16,6 +16,7 @@ static void join(struct plane *plane, unsigned queue) {
     int fd = plane->link.fds[queue];
     crew_unwatch(&plane->outbound, queue, fd);
     atomic_store(&pairing_of(plane, queue)->is_joined, true);
+    crew_hasten(&plane->inbound, queue, true);
     crew_watch(&plane->inbound, queue, fd, WATCHED_QUEUE | queue);
 }
 
@@ -23,6 +24,7 @@ static void split(struct plane *plane, unsigned queue) {
     int fd = plane->link.fds[queue];
     crew_unwatch(&plane->inbound, queue, fd);
     atomic_store(&pairing_of(plane, queue)->is_joined, false);
+    crew_hasten(&plane->inbound, queue, false);
     crew_watch(&plane->outbound, queue, fd, queue);
 }
 

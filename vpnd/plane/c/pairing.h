@@ -2,8 +2,8 @@
  *
  * Owns the choice, by how much moves. While that is little, the inbound worker serves both: what it
  * writes to the link is often answered at once, and a second thread would only have to be woken
- * for the answer (a fifth of a round trip between two quiet hosts). Under load the outbound worker
- * has the queue.
+ * for the answer (a fifth of a round trip between two quiet hosts). It is served soon then
+ * (slice.h). Under load the outbound worker has the queue, and both are served as any other.
  */
 #ifndef VPND_PAIRING_H
 #define VPND_PAIRING_H

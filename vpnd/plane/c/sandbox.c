@@ -172,6 +172,9 @@ static int allow_with_conditions(scmp_filter_ctx filter) {
         /* abort() of this process */
         {SCMP_SYS(tgkill), ARGUMENT_IS(0, (scmp_datum_t)getpid())},
         {SCMP_SYS(prctl), ARGUMENT_IS(0, PR_SET_NAME)},
+        /* how this thread is scheduled */
+        {SCMP_SYS(sched_getattr), ARGUMENT_IS(0, 0)},
+        {SCMP_SYS(sched_setattr), ARGUMENT_IS(0, 0)},
         /* of a process whose descriptor was passed in (stopped.h) */
         {SCMP_SYS(pidfd_send_signal), ARGUMENT_IS(1, SIGKILL)},
         /* some C libraries write fstat this way */

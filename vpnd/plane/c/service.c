@@ -9,7 +9,10 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define STATUS_MAX      256
+#define NS_PER_USEC     1000
 #define DESCRIPTORS_MAX 256 /* FileDescriptorStoreMax of the unit */
 
 /* What systemd passed, asked for once; a descriptor given out becomes -1. Set-up is done by one
@@ -46,9 +49,18 @@ void service_watchdog(void) {
     (void)sd_notify(0, "WATCHDOG=1");
 }
 
-uint64_t service_watchdog_usec(void) {
-    uint64_t interval = 0;
-    return sd_watchdog_enabled(0, &interval) > 0 ? interval : 0;
+uint64_t service_watchdog_every_ns(void) {
+    uint64_t patience_usec = 0;
+    return sd_watchdog_enabled(0, &patience_usec) > 0 ? patience_usec * NS_PER_USEC / 3 : 0;
+}
+
+bool watchdog_comes_due(struct watchdog *watchdog, uint64_t now_ns) {
+    if (watchdog->every_ns == 0 ||
+        elapsed_ns(watchdog->was_due_at_ns, now_ns) < watchdog->every_ns) {
+        return false;
+    }
+    watchdog->was_due_at_ns = now_ns;
+    return true;
 }
 
 static void ask(void) {

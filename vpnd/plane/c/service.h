@@ -23,9 +23,18 @@ void service_stopping(void);
 /* WATCHDOG=1 */
 void service_watchdog(void);
 
-/* Time within which service_watchdog is expected, in microseconds; 0: no watchdog. Send it at a
- * third of that. */
-uint64_t service_watchdog_usec(void);
+/* How often service_watchdog is to be sent, in ns: three times while systemd waits for one. 0: no
+ * watchdog. */
+uint64_t service_watchdog_every_ns(void);
+
+/* When it is sent next. */
+struct watchdog {
+    uint64_t every_ns;
+    uint64_t was_due_at_ns;
+};
+
+/* Tells once each time. */
+bool watchdog_comes_due(struct watchdog *watchdog, uint64_t now_ns);
 
 /* The SOCK_SEQPACKET listening socket of socket activation, or -1. */
 int service_listen_fd(void);

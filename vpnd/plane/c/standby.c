@@ -123,17 +123,9 @@ static bool is_over(struct standby *standby, enum standby_duty *duty) {
     return true;
 }
 
-static void tend_watchdog(struct standby *standby, uint64_t now_ns) {
-    if (standby->watchdog_ns > 0 &&
-        elapsed_ns(standby->watched_at_ns, now_ns) >= standby->watchdog_ns / 3) {
-        service_watchdog();
-        standby->watched_at_ns = now_ns;
-    }
-}
-
 /* Ends the working process where two looks find it stopped; its end is then seen as any other. */
-static void look(struct standby *standby, uint64_t now_ns) {
-    if (process_stays_stopped(&standby->working, now_ns) && process_end(&standby->working)) {
+static void look(struct standby *standby) {
+    if (process_stays_stopped(&standby->working) && process_end(&standby->working)) {
         fputs("vpnd-plane: the working process was stopped by a signal: killed, to go on\n",
               stderr);
     }
@@ -159,13 +151,27 @@ static bool is_any_ready(const struct pollfd *watched, unsigned count) {
     return false;
 }
 
+/* What the sleep brought, but for packets; true where there is something to do. */
+static bool is_called(struct standby *standby, const struct pollfd own[OWN],
+                      enum standby_duty *duty) {
+    if (own[OWN_SIGNAL].revents != 0) {
+        *duty = STANDBY_ENDS;
+        return true;
+    }
+    if (own[OWN_RELIEF].revents != 0) {
+        *duty = STANDBY_RENEWS;
+        return true;
+    }
+    return own[OWN_CONNECTION].revents != 0 && is_over(standby, duty);
+}
+
 enum standby_duty standby_wait(struct standby *standby, int signal_fd) {
     struct pollfd watched[OWN + PORTS_MAX] = {
         [OWN_SIGNAL] = {.fd = signal_fd, .events = POLLIN},
         [OWN_RELIEF] = {.fd = standby->relief_fd, .events = POLLIN},
         [OWN_CONNECTION] = {.fd = standby->connection, .events = POLLIN}};
-    int sleep_ms =
-        standby->watchdog_ns == 0 ? WAIT_FOREVER : (int)(standby->watchdog_ns / 3 / NS_PER_MS);
+    uint64_t every_ns = standby->watchdog.every_ns;
+    int sleep_ms = every_ns == 0 ? WAIT_FOREVER : (int)(every_ns / NS_PER_MS);
     bool rests = false; /* between two looks, with no eye on the ports */
     for (;;) {
         unsigned ports = rests ? 0 : watch_ports(watched + OWN);
@@ -175,21 +181,16 @@ enum standby_duty standby_wait(struct standby *standby, int signal_fd) {
             }
             return STANDBY_RENEWS;
         }
-        uint64_t now_ns = boottime_ns();
+        if (watchdog_comes_due(&standby->watchdog, boottime_ns())) {
+            service_watchdog();
+        }
         enum standby_duty duty;
-        tend_watchdog(standby, now_ns);
-        if (watched[OWN_SIGNAL].revents != 0) {
-            return STANDBY_ENDS;
-        }
-        if (watched[OWN_RELIEF].revents != 0) {
-            return STANDBY_RENEWS;
-        }
-        if (watched[OWN_CONNECTION].revents != 0 && is_over(standby, &duty)) {
+        if (is_called(standby, watched, &duty)) {
             return duty;
         }
         rests = is_any_ready(watched + OWN, ports);
-        if (rests || standby->working.stopped_since_ns != 0) {
-            look(standby, now_ns);
+        if (rests || standby->working.was_stopped) {
+            look(standby);
         }
     }
 }

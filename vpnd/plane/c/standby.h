@@ -15,8 +15,8 @@
 #define VPND_STANDBY_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
+#include "service.h"
 #include "stopped.h"
 
 /* ---- the working process ---- */
@@ -40,8 +40,7 @@ struct standby {
     int connection; /* to the working process */
     int relief_fd;  /* readable: another process is here to work */
     struct process working;
-    uint64_t watchdog_ns; /* as service_watchdog_usec has it; 0: none */
-    uint64_t watched_at_ns;
+    struct watchdog watchdog;
 };
 
 enum standby_duty {

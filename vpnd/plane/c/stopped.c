@@ -10,7 +10,7 @@
 #define STAT_ROOM 256 /* number, name and state are its beginning */
 
 int process_open_self(struct process *process) {
-    process->stopped_since_ns = 0;
+    process->was_stopped = false;
     process->pid_fd = -1;
     process->stat_fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     if (process->stat_fd >= 0) {
@@ -31,11 +31,10 @@ static char state_of(int stat_fd) {
     return end != NULL && end[1] == ' ' ? end[2] : '\0';
 }
 
-bool process_stays_stopped(struct process *process, uint64_t now_ns) {
-    bool was_stopped = process->stopped_since_ns != 0;
-    bool is_stopped = state_of(process->stat_fd) == 'T';
-    process->stopped_since_ns = !is_stopped ? 0 : was_stopped ? process->stopped_since_ns : now_ns;
-    return was_stopped && is_stopped;
+bool process_stays_stopped(struct process *process) {
+    bool was_stopped = process->was_stopped;
+    process->was_stopped = state_of(process->stat_fd) == 'T';
+    return was_stopped && process->was_stopped;
 }
 
 bool process_end(struct process *process) {

@@ -8,19 +8,18 @@
 #define VPND_STOPPED_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 struct process {
-    int stat_fd;               /* its /proc/PID/stat; -1: it is not looked at */
-    int pid_fd;                /* -1: it cannot be ended */
-    uint64_t stopped_since_ns; /* 0: it was not stopped when it was looked at last */
+    int stat_fd;      /* its /proc/PID/stat; -1: it is not looked at */
+    int pid_fd;       /* -1: it cannot be ended */
+    bool was_stopped; /* when it was looked at last */
 };
 
 /* This process, for another one to look at. 0 or -errno. */
 int process_open_self(struct process *process);
 
 /* Looks at it; true where it was stopped at the look before, too. */
-bool process_stays_stopped(struct process *process, uint64_t now_ns);
+bool process_stays_stopped(struct process *process);
 
 /* Kills it; false where that was done before. */
 bool process_end(struct process *process);

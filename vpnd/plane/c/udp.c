@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,8 @@
     (DATA_OVERHEAD + FRAME_HEADER_SIZE + FRAME_PADDED_SIZE + 64u) /* around an inner packet */
 /* Of large messages as many at once as come near this, in bytes. */
 #define RECEIVE_BYTES (256u * 1024u)
+/* A full buffer is taken in fewer turns; more come only as fast as they are taken. */
+#define WAITING_TURNS_MAX 64u
 /* So many errors in a row without a datagram: the socket is of no more use. */
 #define RECEIVE_ERRORS_MAX 16u
 
@@ -165,7 +168,10 @@ static void take_what_waits(struct plane *plane) {
     const struct sockets *sockets = &plane->sockets;
     for (unsigned i = 0; i < sockets->count; i++) {
         struct worker *worker = &plane->inbound.workers[i % sockets->workers];
-        worker->turn(worker, i);
+        struct pollfd waiting = {.fd = sockets->list[i].fd, .events = POLLIN};
+        for (unsigned turn = 0; turn < WAITING_TURNS_MAX && poll(&waiting, 1, 0) > 0; turn++) {
+            worker->turn(worker, i);
+        }
     }
 }
 
@@ -327,9 +333,10 @@ static void adapt_room(struct receiver *receiver, unsigned count, size_t bytes) 
     receiver->room = room > BATCH_MAX ? BATCH_MAX : room < 2 ? 2 : (unsigned)room;
 }
 
-unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket,
+unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket, unsigned room,
                      bool *is_dry) {
     struct sockets *sockets = &plane->sockets;
+    unsigned limit = room < receiver->room ? room : receiver->room;
     *is_dry = true;
     if (socket >= sockets->count ||
         !__atomic_load_n(&sockets->list[socket].works, __ATOMIC_RELAXED)) {
@@ -342,8 +349,7 @@ unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned so
     }
     int count;
     for (unsigned errors = 0;;) {
-        count = recvmmsg(sockets->list[socket].fd, receiver->headers, receiver->room, MSG_DONTWAIT,
-                         NULL);
+        count = recvmmsg(sockets->list[socket].fd, receiver->headers, limit, MSG_DONTWAIT, NULL);
         if (count >= 0) {
             break;
         }
@@ -364,7 +370,7 @@ unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned so
         bytes += receiver->receptions[i].size;
     }
     receiver_prepare(receiver, (unsigned)count, size);
-    *is_dry = (unsigned)count < receiver->room;
+    *is_dry = (unsigned)count < limit;
     adapt_room(receiver, (unsigned)count, bytes);
     return (unsigned)count;
 }

@@ -12,10 +12,10 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "pace.h"
 #include "path.h"
 #include "wire.h"
 
-#define BATCH_MAX    64u /* datagrams or frames of one system call or turn */
 #define DATAGRAM_MAX 65507u
 /* An address of ours, two numbers (hops or a size, DSCP and ECN) and the size of a cut. */
 #define CONTROL_SPACE                                                                              \
@@ -103,8 +103,9 @@ struct receiver {
 struct receiver *receiver_new(void);
 void receiver_free(struct receiver *receiver);
 
-/* Receives what waits at the socket into receiver->receptions; says how many. *is_dry: nothing was
- * left behind. */
-unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket, bool *is_dry);
+/* Receives what waits at the socket into receiver->receptions, `room` datagrams or runs of them at
+ * most; says how many. *is_dry: nothing was left behind. */
+unsigned udp_receive(struct plane *plane, struct receiver *receiver, unsigned socket, unsigned room,
+                     bool *is_dry);
 
 #endif

@@ -23,8 +23,9 @@ struct worker {
     void *state;
     unsigned heartbeat; /* place in the heartbeats */
     int epoll_fd;
-    int stop_fd;
+    int beat_fd; /* a timer, for the heartbeat of a worker with nothing to do */
     atomic_bool stops;
+    atomic_bool is_prompt;
     bool is_started;
     pthread_t thread;
 };
@@ -39,6 +40,10 @@ int worker_start(struct worker *worker);
 /* Any thread. A descriptor must be unwatched before it is closed: others may hold it open. */
 void worker_watch(struct worker *worker, int fd, uint32_t number);
 void worker_unwatch(struct worker *worker, int fd);
+
+/* Has the thread served sooner after it woke, which costs throughput; or as any other. Any thread.
+ */
+void worker_hasten(struct worker *worker, bool is_prompt);
 
 /* Ends the thread, if it was started, and waits for it. */
 void worker_stop(struct worker *worker);
