@@ -14,10 +14,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
 
+from tests.lab.dhcp import lease
 from tests.lab.ethernet import frame, mac, mac_of, send_frames
 from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.star import HUB_OUTER, PORT, Star
@@ -88,23 +90,6 @@ def offices(lab: Lab) -> Iterator[Offices]:
     star.assert_no_error()
 
 
-def lease(offices: Offices) -> None:
-    """Gives lan-b an address from a DHCP server in the other office."""
-    server, client = offices.a, offices.b
-    server.start(
-        *("dnsmasq", "--keep-in-foreground", "--port=0", "--interface=eth0", "--bind-interfaces"),
-        *("--dhcp-range=192.168.77.2,192.168.77.2,255.255.255.0,1h", "--dhcp-authoritative", "--user=root"),
-        *(f"--dhcp-leasefile={server.folder}/leases", "--no-ping", "--conf-file=/dev/null", "--pid-file="),
-        log="dnsmasq.log",
-    )
-    eventually(lambda: ":67 " in server.output("ss -lun"), what="dnsmasq listening")
-    script = client.folder / "leased"
-    script.write_text('#!/bin/sh\n[ "$1" = bound ] && ip addr add "$ip/$mask" dev "$interface"\nexit 0\n')
-    script.chmod(0o700)
-    client.run(f"udhcpc -i eth0 -f -n -q -t 5 -T 1 -s {script}", timeout_s=20)
-    assert "192.168.77.2/24" in client.output("ip -br addr show dev eth0")
-
-
 def routing_daemon(host: Host, root: Path, network: str) -> Path:
     """Starts FRR with OSPF on eth0; it also announces `network`, which is on its loopback."""
     folder = root / host.name
@@ -162,7 +147,7 @@ def multicast_dns_crosses(offices: Offices) -> None:
 def test_two_offices_are_one_network(offices: Offices, frr: Path) -> None:
     """[E9] Addresses by DHCP, a group, 1,000 stations, and a routing protocol, from bridge to bridge."""
     star, a, b = offices.star, offices.a, offices.b
-    lease(offices)
+    lease(offices.a, "eth0", offices.b, "eth0", IPv4Interface("192.168.77.2/24"))
     assert a.pings("192.168.77.2", count=10, wait_s=2)
     assert b.pings("192.168.77.9", count=10)
     # Nobody told the stations that the way between the offices carries less than their own wires.

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.lab.classical import (
     build,
     configure,
 )
+from tests.lab.dhcp import lease
 from tests.lab.ethernet import frame, mac, mac_of, send_frames
 from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.star import Star
@@ -116,7 +118,7 @@ def test_dhcp_gives_an_address_over_the_tunnel(lab: Lab) -> None:
     file = topology.u_vpnd.config_file
     file.write_text(file.read_text().replace(f'"{U_TUNNEL}/24", ', ""))
     topology.start()
-    lease(topology)
+    lease(topology.gateway, "vpn-gw", topology.u, "vpn-u", IPv4Interface("192.168.53.70/24"))
     assert topology.u.pings(GATEWAY_TUNNEL, count=5)
     leases = (topology.gateway.folder / "leases").read_text()
     assert mac_of(topology.u, "vpn-u") in leases
@@ -126,26 +128,6 @@ def test_dhcp_gives_an_address_over_the_tunnel(lab: Lab) -> None:
     assert topology.u_vpnd.ctl("reload").stdout.count("192.168.53.70") == 0
     assert "192.168.53.70/24" in topology.u.output("ip -br addr show dev vpn-u"), "the lease is not over"
     assert topology.u.pings(GATEWAY_TUNNEL, count=5)
-
-
-def lease(topology: Classical) -> None:
-    """Gives U's link the address 192.168.53.70 from the gateway's DHCP server."""
-    gateway, u = topology.gateway, topology.u
-    gateway.start(
-        *("dnsmasq", "--keep-in-foreground", "--port=0", "--interface=vpn-gw", "--bind-interfaces"),
-        *("--dhcp-range=192.168.53.70,192.168.53.70,255.255.255.0,1h", "--dhcp-authoritative", "--user=root"),
-        *(f"--dhcp-leasefile={gateway.folder}/leases", "--no-ping", "--conf-file=/dev/null", "--pid-file="),
-        log="dnsmasq.log",
-    )
-    eventually(lambda: ":67 " in gateway.output("ss -lun"), what="dnsmasq listening")
-    script = u.folder / "leased"
-    script.write_text(
-        '#!/bin/sh\ncase "$1" in bound|renew)\n'
-        'ip addr add "$ip/$mask" dev "$interface" valid_lft "$lease" preferred_lft "$lease" ;; esac\n'
-    )
-    script.chmod(0o700)
-    u.run(f"udhcpc -i vpn-u -f -n -q -t 5 -T 1 -s {script}", timeout_s=20)
-    assert "192.168.53.70/24" in u.output("ip -br addr show dev vpn-u")
 
 
 def test_mac_addresses_differ_and_never_change(lab: Lab) -> None:
