@@ -57,7 +57,10 @@ class Copy:
 
 
 class Ring:
-    """Reads a ring from its beginning; `lost` counts what was overwritten before it was read."""
+    """Reads a ring from its beginning.
+
+    `at` is the number of the packet to be read next, from 0; `lost` counts what was overwritten before.
+    """
 
     def __init__(self, memory: Memory, slots: int, slot_size: int, clock: Callable[[], float]) -> None:
         """Raises ValueError for a memory that cannot be such a ring."""
@@ -69,17 +72,22 @@ class Ring:
         self._slots = slots
         self._slot_size = slot_size
         self._clock = clock
-        self._at = 0
+        self.at = 0
         self._stuck_since: float | None = None
         self.lost = 0
 
+    @property
+    def end(self) -> int:
+        """The number of the packet that comes next."""
+        return int(CAPTURE_HEAD.unpack_from(self._memory)[4])
+
     def read(self) -> Iterator[Copy]:
         """Gives what came since the last call and is complete, a whole round of the ring at most."""
-        end = int(CAPTURE_HEAD.unpack_from(self._memory)[4])
-        if end - self._at > self._slots:
-            self._skip(end - self._slots - self._at)
-        while self._at < end:
-            place = CAPTURE_HEAD.size + self._at % self._slots * self._slot_size
+        end = self.end
+        if end - self.at > self._slots:
+            self._skip(end - self._slots - self.at)
+        while self.at < end:
+            place = CAPTURE_HEAD.size + self.at % self._slots * self._slot_size
             copy = self._copy(place)
             if copy is None and self._is_unfinished(place):
                 if self._may_wait():
@@ -88,13 +96,13 @@ class Ring:
             elif copy is None:
                 self._skip(1)
             else:
-                self._at += 1
+                self.at += 1
                 self._stuck_since = None
                 yield copy
 
     def _skip(self, count: int) -> None:
         self.lost += count
-        self._at += count
+        self.at += count
         self._stuck_since = None
 
     def _number(self, place: int) -> int:
@@ -102,7 +110,7 @@ class Ring:
 
     def _is_unfinished(self, place: int) -> bool:
         number = self._number(place)
-        return number == _WRITING or number <= self._at
+        return number == _WRITING or number <= self.at
 
     def _may_wait(self) -> bool:
         now = self._clock()
@@ -115,7 +123,7 @@ class Ring:
         number, at_ns, peer, size, kept, is_outer, way, is_dropped, reason, remote, local = fields
         begin = place + CAPTURE_SLOT.size
         content = bytes(self._memory[begin : begin + min(kept, size, self._slot_size - CAPTURE_SLOT.size)])
-        if number != self._at + 1 or self._number(place) != number:
+        if number != self.at + 1 or self._number(place) != number:
             return None
         return Copy(
             at_ns=at_ns,

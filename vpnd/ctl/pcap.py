@@ -1,19 +1,21 @@
 """`vpnctl pcap [PEER] [--inner] [--outer] [--drops] [-w FILE]`: packets as they pass, as pcapng.
 
-Owns where they are written and when it ends. The packets come by memory that the plane fills;
-reading them is vpnd.control's, their format pcapng.py's.
+Owns where they are written and when it ends: between two packets, never within one. The packets
+come by memory that the plane fills; reading them is vpnd.control's, their format pcapng.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import PROT_READ, mmap
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 from vpnd import __version__
@@ -45,6 +47,7 @@ def run(context: Context, arguments: Namespace) -> int:
         out = stack.enter_context(_output(context, arguments.file))
         report, descriptor = client.take_descriptor(request, CaptureReport)
         memory = stack.enter_context(_mapped(report, descriptor))
+        interruption = stack.enter_context(_Interruption())
         recording = _Recording(
             client,
             report,
@@ -52,18 +55,48 @@ def run(context: Context, arguments: Namespace) -> int:
             PcapngWriter(out, report.link, report.link_type, f"vpnctl {__version__}"),
         )
         try:
-            with contextlib.suppress(KeyboardInterrupt):
-                _follow(context, recording, arguments.count)
-            _take(recording, arguments.count)  # what came before the interruption
+            _follow(context, recording, arguments.count, interruption)
         finally:
             _finish(context, recording, INNER if request.inner or request.drops else OUTER)
     return EXIT_DONE
 
 
-def _follow(context: Context, recording: _Recording, count: int | None) -> None:
+class _Interruption:
+    """Ctrl-C and `kill` ask for the end; said twice, they end the process as they do others.
+
+    What is ignored, as by a shell's background jobs, stays so.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> _Interruption:
+        for number, handler in self._before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.is_asked = True
+        signal.signal(number, self._before[signal.Signals(number)])
+
+
+def _follow(context: Context, recording: _Recording, count: int | None, interruption: _Interruption) -> None:
+    """Takes what comes until the end is asked for, and then what came before that."""
     recording.writer.flush()
-    while not _take(recording, count):
+    while not interruption.is_asked:
+        if _take(recording, count):
+            return
         recording.client.check_silence()
+        context.sleep(_POLL_S)
+    end = recording.ring.end
+    while not _take(recording, count) and recording.ring.at < end:
         context.sleep(_POLL_S)
 
 

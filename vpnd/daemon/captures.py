@@ -71,7 +71,7 @@ class Captures:
             (CaptureKind.DROPS, request.drops),
         ):
             kinds |= kind if is_wanted else CaptureKind(0)
-        number = None if peer is None else self._instance.driver.number_of(peer.public_key)
+        number = None if peer is None else self._instance.driver.peers.number_of(peer.public_key)
         if peer is not None and number is None:
             raise ControlError("refused", f"the plane does not have {peer.name} yet")
         try:
@@ -91,7 +91,7 @@ class Captures:
 
     def _report(self) -> CaptureReport:
         interface = self._instance.config.interface
-        names = self._instance.driver.numbered_names()
+        names = self._instance.driver.peers.numbered_names()
         return CaptureReport(
             layout=CAPTURE_LAYOUT,
             slots=wire.CAPTURE_SLOTS,
