@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from tests.lab.namespaces import Host, eventually, run_words
 from tests.packaging.roots import furnished_root, keep_changes, run_in, scratch
+from tests.system.cgroup import ControlGroup
 
 PACKAGES = (
     "systemd systemd-sysv dbus procps iproute2 iputils-ping iperf3 openssh-server openssh-client"
@@ -34,6 +36,7 @@ apt-get clean
 """
 _BOOT_S, _END_S, _COMMAND_S = 30.0, 15.0, 60.0
 _POWER_OFF = signal.SIGRTMIN + 4
+_TUN = os.makedev(10, 200)
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8")
 
 
@@ -72,6 +75,11 @@ class Machine:
             (self._folder / name).mkdir()
         layers = f"lowerdir={root},upperdir={self._folder}/upper,workdir={self._folder}/work"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)], check=True)
+        # One of its own, as udev would make it: on the host it may be open to root alone.
+        self._tun = self._folder / "tun"
+        os.mknod(self._tun, stat.S_IFCHR, _TUN)
+        self._tun.chmod(0o666)
+        self._group = ControlGroup(self._folder.name)
         self._container: subprocess.Popen[bytes] | None = None
         self._first = 0  # process 1, as we see it
 
@@ -79,10 +87,14 @@ class Machine:
         """Starts systemd and waits until it has started everything."""
         words = ["systemd-nspawn", "--directory", str(self.root), "--boot", "--register=no", "--keep-unit"]
         words += [f"--network-namespace-path=/run/netns/{self.host.namespace}", "--capability=CAP_NET_ADMIN"]
-        words += ["--bind=/dev/net/tun", "--console=pipe", f"--hostname={self.host.name}"]
+        words += [f"--bind={self._tun}:/dev/net/tun", "--console=pipe", f"--hostname={self.host.name}"]
         with (self.host.folder / "console").open("ab") as console:
             self._container = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+                self._group.entered_by(words),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
             )
         eventually(self._has_booted, within_s=_BOOT_S, what=f"the boot of {self.host.name}")
 
@@ -174,6 +186,7 @@ class Machine:
     def close(self) -> None:
         """Powers off and forgets the disk."""
         self.power_off()
+        self._group.remove()
         subprocess.run(["umount", "--lazy", str(self.root)], check=False, capture_output=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
