@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vpnd"
-HALL = {"errors", "keys", "endpoint", ""}
+HALL = {"errors", "keys", "endpoint", "durable", ""}
 MAY_IMPORT = {
     "errors": set(),
-    "keys": {"errors"},
+    "durable": set(),
+    "keys": {"errors", "durable"},
     "endpoint": {"errors"},
     "": set(),
     "protocol": HALL,

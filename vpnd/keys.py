@@ -19,6 +19,7 @@ from typing import Any
 
 from nacl._sodium import ffi, lib
 
+from vpnd.durable import sync
 from vpnd.errors import KeyFileError
 
 KEY_SIZE = 32
@@ -222,8 +223,8 @@ def write_new_file(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(descriptor)
+        sync(path)
+        sync(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)  # half a key is worse than none: the next try would refuse to replace it
         raise KeyFileError(f"{path}: {error.strerror}") from error

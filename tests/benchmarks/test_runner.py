@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.measures import Taken
-from benchmarks.runner import Results, Trial, carry_out
+from benchmarks.pair import Pair
+from benchmarks.runner import TURNS, Results, Trial, carry_out, pair_trials
+from benchmarks.systems.system import System
+from tests.lab.namespaces import Lab
 
 
 class Bench:
@@ -29,19 +32,43 @@ class Bench:
 
         return take
 
-    def run(self, rounds: int) -> None:
-        trials = [[self.trial(measure, system) for system in ("a", "b")] for measure in ("tcp1", "rtt")]
-        carry_out(trials, rounds, self.results, tell=lambda _: None, step=self._step)
+    def run(self, rounds: int, *, missing: tuple[str, ...] = ()) -> None:
+        for number in range(rounds):
+            trials = [self.trial(measure, system) for system in ("a", "b") for measure in ("tcp1", "rtt")]
+            carry_out(trials, number, self.results, missing=missing, tell=lambda _: None, step=self._step)
 
     def _step(self) -> None:
         self.steps += 1
 
 
-def test_each_round_of_a_measure_takes_all_systems() -> None:
+class AnySystem(System):
+    """One of which everything is taken, or some measures."""
+
+    def __init__(self, name: str, measures: frozenset[str] | None = None) -> None:
+        self.name, self.about, self.measures = name, name, measures
+
+    def build(self, lab: Lab) -> Pair:
+        raise NotImplementedError
+
+
+def test_measures_that_are_compared_are_taken_beside_each_other() -> None:
+    systems = [AnySystem("a"), AnySystem("b"), AnySystem("c", frozenset({"tcp1"}))]
+    wanted = ("tcp1", "tcp4", "rtt")
+    forth, back = ([*pair_trials(systems, {}, wanted, 1, number)] for number in (0, 1))
+    assert [(trial.system, trial.measure) for trial in forth] == [
+        *(("a", "tcp1"), ("a", "tcp4"), ("b", "tcp1"), ("b", "tcp4"), ("c", "tcp1")),
+        *(("a", "rtt"), ("b", "rtt")),
+    ]
+    assert [(trial.system, trial.measure) for trial in reversed(back)] == [
+        (trial.system, trial.measure) for trial in forth
+    ]
+
+
+def test_a_system_that_did_not_start_is_left_out() -> None:
     bench = Bench()
-    bench.run(2)
-    assert bench.taken == ["tcp1 a", "tcp1 b", "tcp1 a", "tcp1 b", "rtt a", "rtt b", "rtt a", "rtt b"]
-    assert bench.steps == 8
+    bench.run(1, missing=("a",))
+    assert bench.taken == ["tcp1 b", "rtt b"]
+    assert bench.steps == 4
     assert bench.results.failures == {}
 
 
@@ -52,14 +79,25 @@ def test_a_failed_round_is_told_and_the_run_goes_on() -> None:
     assert bench.results.failures == {"a": {"tcp1": "broken pipe", "rtt": "broken pipe"}}
 
 
-def test_a_system_that_died_is_not_tried_again() -> None:
+def test_a_system_that_died_is_not_tried_again_in_that_round() -> None:
     bench = Bench("a", survives=False)
     bench.run(3)
-    assert bench.taken.count("tcp1 a") == 2
-    assert "rtt a" not in bench.taken
+    assert bench.taken.count("tcp1 a") == 3
+    assert bench.taken.count("rtt a") == 1
     assert bench.taken.count("rtt b") == 3
     assert bench.steps == 12
-    assert bench.results.failures["a"]["rest"] == "its tunnel is gone; not tried again"
+    assert bench.results.failures["a"]["rest"] == "its tunnel went; not tried in that round"
+
+
+def test_what_comes_near_is_taken_again_and_its_median_counts() -> None:
+    systems = [AnySystem("fastd"), AnySystem("tinc"), AnySystem("vpnd")]
+    trials = pair_trials(systems, {}, ("rtt", "rtt-loaded"), 1, 0)
+    again = [("fastd", "rtt"), ("vpnd", "rtt")]
+    assert [(trial.system, trial.measure) for trial in trials[6:]] == again * (TURNS - 1)
+    results = Results()
+    for value in (5.0, 1.0, 2.0):
+        results.add("vpnd", 1, {"rtt_median": value})
+    assert results.figures == {"vpnd": {"rtt_median": [None, 2.0]}}
 
 
 def test_a_round_that_failed_keeps_its_place() -> None:

@@ -112,4 +112,4 @@ def test_no_two_peers_have_one_key_whatever_the_files_say(tmp_path: Path, enrolm
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', '{"x": "y"}'])
 def test_a_spoilt_file_of_who_joined_is_no_end_of_the_start(tmp_path: Path, content: str) -> None:
     (tmp_path / "enrolled.json").write_text(content)
-    assert StateDirectory(tmp_path).load_enrolled() == {}
+    assert StateDirectory(tmp_path).enrolled.load() == {}

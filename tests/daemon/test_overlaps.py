@@ -93,7 +93,7 @@ def test_a_key_that_is_no_previous_one_any_more_is_forgotten(tmp_path: Path, sta
     assert (
         overlaps.until(config_of(tmp_path, previous=None), replace(SECRETS, previous=None), NOW, WALL) == {}
     )
-    assert StateDirectory(tmp_path / "lib").load_previous_keys() == {}
+    assert StateDirectory(tmp_path / "lib").previous_keys.load() == {}
     later = overlaps.until(config_of(tmp_path), SECRETS, NOW + 60.0, WALL + 60.0)
     assert later[PEER_BEFORE.public] == NOW + 60.0 + DAY
 

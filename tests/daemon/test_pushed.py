@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.fakes.host import Host, Network, connect, joined, peer_of
+from tests.fakes.host import Host, Network, connect, joined, lose_controls, peer_of
 from vpnd.daemon.pushed import Pushed
 from vpnd.daemon.state import StateDirectory
 from vpnd.keys import PublicKey
 from vpnd.protocol.actions import ParametersReceived
-from vpnd.protocol.constants import PacketType
+from vpnd.protocol.constants import Control, PacketType
 from vpnd.protocol.parameters import encode_push
 
 if TYPE_CHECKING:
@@ -67,7 +67,22 @@ def test_a_push_that_changed_meanwhile_is_told(hub: Hub, tmp_path: Path, routes:
     network.run(1.0)
     assert told(left) == tuple(routes)
     pushed_of(right, left, tmp_path).store()
-    assert (left.key in StateDirectory(tmp_path).load_pushed()) == bool(routes)
+    assert (left.key in StateDirectory(tmp_path).pushed.load()) == bool(routes)
+
+
+def test_what_was_never_acknowledged_may_be_known_all_the_same(hub: Hub, tmp_path: Path) -> None:
+    """[I6] Taken back by a restart, it is taken back from the peer too."""
+    network, left, right = hub
+    pushed = pushed_of(right, left, tmp_path)
+    pushed.store()
+    lose_controls(left, Control.PARAMS_ACK, 6)
+    right.configure(peer_of(left, push=encode_push([], [OTHER], [])))
+    network.run(20.0)
+    assert told(left) == (OTHER,)
+    pushed.store()
+    restart(right, left, tmp_path, encode_push([], [ONE], []))
+    network.run(1.0)
+    assert told(left) == (ONE,)
 
 
 def test_nothing_is_said_where_nothing_changed(hub: Hub, tmp_path: Path) -> None:
@@ -94,9 +109,9 @@ def test_a_peer_that_leaves_is_forgotten_and_not_called(hub: Hub, tmp_path: Path
     network, left, right = hub
     gone = PublicKey(bytes([9]) * 32)
     state = StateDirectory(tmp_path)
-    state.store_pushed({gone: "1", left.key: "2"})
+    state.pushed.store({gone: "1", left.key: "2"})
     pushed_of(right, left, tmp_path).store()
-    assert set(StateDirectory(tmp_path).load_pushed()) == {left.key}
+    assert set(StateDirectory(tmp_path).pushed.load()) == {left.key}
     right.kill()
     right.boot()
     pushed = pushed_of(right, left, tmp_path / "empty")
@@ -108,11 +123,11 @@ def test_a_peer_that_leaves_is_forgotten_and_not_called(hub: Hub, tmp_path: Path
 def test_a_spoilt_note_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """[I3]"""
     state = StateDirectory(tmp_path / "site")
-    state.store_pushed({})
+    state.pushed.store({})
     assert not (tmp_path / "site").exists()
-    state.store_pushed({PublicKey(bytes([9]) * 32): "1"})
+    state.pushed.store({PublicKey(bytes([9]) * 32): "1"})
     for spoilt in ("", "[]", "{", '{"x": "1"}'):
         (tmp_path / "site" / "pushed.json").write_text(spoilt)
         caplog.clear()
-        assert StateDirectory(tmp_path / "site").load_pushed() == {}
+        assert StateDirectory(tmp_path / "site").pushed.load() == {}
         assert "started anew" in caplog.text

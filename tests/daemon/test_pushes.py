@@ -9,7 +9,7 @@ import pytest
 
 from vpnd.config import Config, Secrets, load
 from vpnd.daemon import wanted
-from vpnd.daemon.pushes import NOTHING, Accepted, Pushes, Told, judge, read_told, write_told
+from vpnd.daemon.pushes import NOTHING, Accepted, Pushes, Told, judge
 from vpnd.daemon.state import StateDirectory
 from vpnd.endpoint import Endpoint
 from vpnd.keys import Identity, PublicKey, Secret, generate_secret
@@ -196,12 +196,12 @@ def test_what_was_told_outlives_the_daemon_and_a_spoilt_note_costs_a_warning(
 ) -> None:
     """[I3]"""
     state = StateDirectory(tmp_path / "site")
-    state.store_told({})
+    state.told.store({})
     assert not (tmp_path / "site").exists()
-    state.store_told({HUB: PUSH, OTHER: Told()})
+    state.told.store({HUB: PUSH, OTHER: Told()})
     file = tmp_path / "site" / "told.json"
-    assert StateDirectory(tmp_path / "site").load_told() == {HUB: PUSH, OTHER: Told()}
-    assert read_told(write_told({HUB: PUSH})) == {HUB: PUSH}
+    assert StateDirectory(tmp_path / "site").told.load() == {HUB: PUSH, OTHER: Told()}
+    assert Told.from_json(PUSH.to_json()) == PUSH
     for spoilt in (
         "",
         "[]",
@@ -212,7 +212,7 @@ def test_what_was_told_outlives_the_daemon_and_a_spoilt_note_costs_a_warning(
     ):
         file.write_text(spoilt)
         caplog.clear()
-        assert StateDirectory(tmp_path / "site").load_told() == {}
+        assert StateDirectory(tmp_path / "site").told.load() == {}
         assert "started anew" in caplog.text
 
 

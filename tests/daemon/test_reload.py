@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from vpnd.config import Config, Secrets, load, read_secrets
 from vpnd.control import ReloadReport
 from vpnd.daemon import planes, reload, wanted
 from vpnd.daemon.leasebook import LeaseBook
+from vpnd.daemon.pushes import NOTHING, Accepted
 from vpnd.daemon.state import StateDirectory
 from vpnd.endpoint import Endpoint
 from vpnd.errors import ControlError, HostError, PlaneError
@@ -47,6 +49,20 @@ class FakeService:
         self._events.append("READY")
 
 
+class FakePeers:
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+        self.renamed: list[tuple[PublicKey | None, PublicKey]] = []
+        self.wired: list[str] = []
+
+    def rename(self, wirings: Any) -> None:
+        self.renamed = [(wiring.previous_public_key, wiring.public_key) for wiring in wirings]
+
+    def wire(self, wirings: Any) -> None:
+        self.wired = [wiring.name for wiring in wirings]
+        self._events.append("wire")
+
+
 class FakeDriver:
     """Device and driver in one: notes what it is configured with."""
 
@@ -55,8 +71,7 @@ class FakeDriver:
         self.plane: FakePlane | None = FakePlane()
         self.device = self
         self.configured: list[PeerOptions] = []
-        self.wired: list[str] = []
-        self.renamed: list[tuple[PublicKey | None, PublicKey]] = []
+        self.peers = FakePeers(events)
 
     def configure(self, options: list[PeerOptions], now: float) -> list[str]:
         self.configured = options
@@ -65,13 +80,6 @@ class FakeDriver:
     def perform(self, actions: list[str]) -> None:
         assert actions == ["goodbyes"]
         self._events.append("goodbyes")
-
-    def rename(self, wirings: Any) -> None:
-        self.renamed = [(wiring.previous_public_key, wiring.public_key) for wiring in wirings]
-
-    def wire(self, wirings: Any) -> None:
-        self.wired = [wiring.name for wiring in wirings]
-        self._events.append("wire")
 
     def start(self) -> None:
         self._events.append("start")
@@ -125,6 +133,7 @@ class FakeInstance:
         self.shaping = asyncio.Lock()
         self.listens: list[tuple[Endpoint, ...]] = []
         self.usable_cpus = 1
+        self.accepted = NOTHING  # of what peers push
         self.queues: list[int] = []
         self.sockets: list[int] = []
         self.offloads: list[Offload] = []
@@ -141,7 +150,7 @@ class FakeInstance:
         self.shaped.append(plan)
 
     def plan(self, config: Config, secrets: Secrets) -> HostPlan:
-        return wanted.host_plan(config, secrets.identity.public, self.usable_cpus)
+        return wanted.host_plan(config, secrets.identity.public, self.usable_cpus, self.accepted)
 
     def in_force(self, config: Config) -> Config:
         return config
@@ -251,6 +260,22 @@ def test_a_mistake_in_the_files_changes_nothing(site: Site, caplog: pytest.LogCa
     assert site.instance.events == []
 
 
+def test_what_a_peer_pushes_during_a_reload_comes_into_force_with_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[I6] The machine is brought to what is pushed then, and not to what was when the reload began."""
+    instance = site.instance
+    pushed = Accepted(routes=(ip_network("10.40.0.0/16"),))
+
+    async def give_link(plane: FakePlane, inventory: str, plan: HostPlan) -> None:
+        instance.accepted = pushed
+
+    monkeypatch.setattr(instance, "give_link", give_link)
+    site.write(interface="mtu = 1400")
+    instance.reload()
+    assert pushed.routes[0] in {route.prefix for route in instance.shaped[-1].routes}
+
+
 def test_a_dry_run_tells_and_does_nothing(site: Site) -> None:
     """[I6]"""
     site.write(peers=NEW_PEER, interface="mtu = 1300")
@@ -265,10 +290,10 @@ def test_a_peer_is_added_and_removed_in_the_right_order(site: Site) -> None:
     """[I6, E7] Goodbyes leave before the plane forgets the peer."""
     site.write(peers=NEW_PEER)
     assert summary(site.instance.reload()) == [("add", "peer lyon")]
-    assert site.instance.driver.wired == ["berlin", "lyon"]
+    assert site.instance.driver.peers.wired == ["berlin", "lyon"]
     site.write()
     assert summary(site.instance.reload()) == [("remove", "peer lyon")]
-    assert site.instance.driver.wired == ["berlin"]
+    assert site.instance.driver.peers.wired == ["berlin"]
     assert site.instance.events == 2 * ["RELOADING", "sockets", "goodbyes", "wire", "start", "READY"]
 
 
@@ -280,7 +305,7 @@ def test_a_renamed_peer_is_told_as_such(site: Site) -> None:
     (change,) = site.instance.reload().changes
     assert (change.action, change.what) == ("change", "peer lyon")
     assert change.detail == "name: lyon → nice; keepalive: 0 → 5"
-    assert site.instance.driver.wired == ["berlin", "nice"]
+    assert site.instance.driver.peers.wired == ["berlin", "nice"]
 
 
 def test_what_changed_of_a_peer_is_told(site: Site) -> None:
@@ -376,7 +401,7 @@ def test_a_peer_with_another_key_is_renamed_before_anything_else(site: Site) -> 
     site.key("berlin.psk", PSK_TWO)
     (change,) = site.instance.reload().changes
     assert f"previous_public_key: none → {old}" in change.detail
-    assert site.instance.driver.renamed == [(old, new)]
+    assert site.instance.driver.peers.renamed == [(old, new)]
     assert site.instance.previous_keys == {new: shared}
     site.instance.events.clear()
     site.key("unused", PSK_TWO)
@@ -432,7 +457,7 @@ def test_a_refused_step_puts_everything_back(site: Site, step: str, caplog: pyte
     assert instance.shaped[-1].link.mtu == before[0].interface.mtu
     if instance.listens:
         assert instance.listens[-1] == before[0].local.listen
-    assert instance.driver.wired == ["berlin"]
+    assert instance.driver.peers.wired == ["berlin"]
     assert instance.failures == {}
     assert (instance.events[0], instance.events[-1]) == ("RELOADING", "READY")
 

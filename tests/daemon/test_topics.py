@@ -28,9 +28,8 @@ def report(
         held = SimpleNamespace(offloads=offloads, queues=queues)
         plane = SimpleNamespace(hello=SimpleNamespace(aead="ipsec-mb"), inventory=lambda: held)
     peers = [SimpleNamespace(name=name, public_key=name) for name in refusals or {}]
-    driver = SimpleNamespace(
-        plane=plane, counters=lambda key: SimpleNamespace(gso_error=(refusals or {})[key])
-    )
+    counted = SimpleNamespace(counters=lambda key: SimpleNamespace(gso_error=(refusals or {})[key]))
+    driver = SimpleNamespace(plane=plane, peers=counted)
     instance: Any = SimpleNamespace(driver=driver, config=SimpleNamespace(peers=peers))
     found = asyncio.run(topics.report(instance, "offload"))
     assert isinstance(found, OffloadsReport)

@@ -24,13 +24,16 @@ class FakeDaemon:
     """Answers each kind of request with its list: reports, ControlErrors, or raw bytes as they stand.
 
     After raw bytes the connection is closed, like that of a daemon that dies. A request without a
-    list is refused as "usage".
+    list is refused as "usage". `descriptor` goes with the first byte of every answer.
     """
 
-    def __init__(self, runtime_dir: Path, instance: str, answers: Answers) -> None:
+    def __init__(
+        self, runtime_dir: Path, instance: str, answers: Answers, *, descriptor: int | None = None
+    ) -> None:
         self.path = runtime_dir / instance / "control.sock"
         self.requests: list[Request] = []
         self._answers = answers
+        self._descriptors = [] if descriptor is None else [descriptor]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,5 +77,7 @@ class FakeDaemon:
                 connection.sendall(answer)
                 return False
             is_error = isinstance(answer, ControlError)
-            connection.sendall(encode_error(answer) if is_error else encode_reply(answer))  # type: ignore[arg-type]
+            line = encode_error(answer) if is_error else encode_reply(answer)  # type: ignore[arg-type]
+            socket.send_fds(connection, [line[:1]], self._descriptors)
+            connection.sendall(line[1:])
         return True

@@ -30,7 +30,7 @@ from vpnd.protocol.actions import (
     SetEndpoint,
     SetPeerMtu,
 )
-from vpnd.protocol.constants import TIMERS, Feature, GoodbyeReason, PaddingMode, Timers
+from vpnd.protocol.constants import TIMERS, Control, Feature, GoodbyeReason, PaddingMode, Timers
 from vpnd.protocol.device import Activity, AdoptedSession, Device, DeviceOptions
 from vpnd.protocol.peer import PeerOptions
 
@@ -416,3 +416,17 @@ def connect(network: Network, left: Host, right: Host) -> None:
     left.send(right, b"Efirst")
     network.run(5.0, until=lambda: share_session(left, right) and b"Efirst" in right.received())
     assert share_session(left, right)
+
+
+def lose_controls(host: Host, kind: Control, times: int) -> None:
+    """The next `times` control messages of a kind never reach the wire."""
+    send = host.plane.send_control
+    left_over = [times]
+
+    def send_some(control: SendControl, now: float) -> None:
+        if control.payload[0] == kind and left_over[0] > 0:
+            left_over[0] -= 1
+        else:
+            send(control, now)
+
+    host.plane.send_control = send_some  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.plane.scripted import (
     ENDPOINT,
+    KEY,
     ScriptedPlane,
     counters_memory,
     greeted_client,
@@ -159,6 +160,46 @@ def test_requests_nobody_waits_for_leave_together_and_before_one_that_is_waited_
     assert [sequence for each in heard for _, sequence, _, _ in each] == [0, 0, 2, 0]
     client.send_keepalive(3, wait=False)
     assert plane.hear()[0] == WireType.SEND_KEEPALIVE
+
+
+def test_changes_made_together_are_waited_for_once(plane: ScriptedPlane, client: PlaneClient) -> None:
+    plane.say(WireType.EVENT_SESSION_WANTED, wire.PEER_EVENT.pack(5))
+    plane.answer(WireType.INVENTORY)
+    with client.together():
+        client.remove_peer(1)
+        client.set_peer(2, KEY, [], None)
+    heard = [list(frames_of(plane.socket.recv(wire.MESSAGE_MAX))) for _ in range(2)]
+    assert [[(kind, sequence) for kind, sequence, *_ in each] for each in heard] == [
+        [(WireType.REMOVE_PEER, 0), (WireType.SET_PEER, 0)],
+        [(WireType.INVENTORY, 2)],
+    ]
+    assert client.read_events() == [events.SessionWanted(5)]
+    plane.answer(WireType.REMOVE_PEER, error=7)
+    with pytest.raises(PlaneError):
+        client.remove_peer(1)
+
+
+def test_the_first_refusal_of_changes_made_together_is_told_at_their_end(
+    plane: ScriptedPlane, client: PlaneClient
+) -> None:
+    """And is no event besides; afterwards each is waited for again."""
+    plane.say(WireType.REMOVE_PEER | wire.REPLY, error=7)
+    plane.say(WireType.SET_PEER | wire.REPLY, error=13)
+    plane.answer(WireType.INVENTORY)
+
+    def change() -> None:
+        with client.together():
+            client.remove_peer(1)
+            client.set_peer(2, KEY, [], None)
+            client.remove_peer(3)
+
+    with pytest.raises(PlaneError) as caught:
+        change()
+    assert caught.value.code == "no_such_peer"
+    assert len(list(frames_of(plane.socket.recv(wire.MESSAGE_MAX)))) == 3
+    assert client.read_events() == []
+    plane.answer(WireType.REMOVE_PEER)
+    client.remove_peer(1)
 
 
 def test_what_is_gathered_leaves_before_it_is_much(plane: ScriptedPlane, client: PlaneClient) -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 
-from tests.fakes.host import OPTIONS, Host, Network, connect, joined, peer_of
+from tests.fakes.host import OPTIONS, Host, Network, connect, joined, lose_controls, peer_of
 from vpnd.errors import MalformedMessage
 from vpnd.keys import PublicKey
 from vpnd.protocol.actions import EnrolAnswered, EnrolWanted, ParametersReceived, Pong, SendControl
@@ -118,20 +118,6 @@ def told(host: Host) -> list[ParametersReceived]:
 def controls(host: Host, kind: Control) -> list[SendControl]:
     sent = [action for action in host.actions if isinstance(action, SendControl)]
     return [action for action in sent if action.payload[0] == kind]
-
-
-def lose_controls(host: Host, kind: Control, times: int) -> None:
-    """The next `times` control messages of a kind never reach the wire."""
-    send = host.plane.send_control
-    left_over = [times]
-
-    def send_some(control: SendControl, now: float) -> None:
-        if control.payload[0] == kind and left_over[0] > 0:
-            left_over[0] -= 1
-        else:
-            send(control, now)
-
-    host.plane.send_control = send_some  # type: ignore[method-assign]
 
 
 def test_a_small_push_travels_in_the_response() -> None:
@@ -310,6 +296,35 @@ def test_a_changed_push_reaches_a_live_session_at_once() -> None:
         (ip_interface("192.168.53.98/24"),),
         (),
     ]
+
+
+@pytest.mark.parametrize("wait_s", [0.1, 20.0])
+def test_a_push_taken_back_before_it_was_acknowledged_is_told_as_well(wait_s: float) -> None:
+    """[I6] Whether the repeats go on or have ended: the peer may have heard what it did not acknowledge."""
+    network, left, right = pushing(SMALL)
+    connect(network, left, right)
+    lose_controls(left, Control.PARAMS_ACK, 6)
+    right.configure(peer_of(left, push=OTHER))
+    network.run(wait_s)
+    right.configure(peer_of(left, push=SMALL))
+    network.run(5.0)
+    assert [one.parameters.addresses for one in told(left)] == [
+        (ip_interface("192.168.53.99/24"),),
+        (ip_interface("192.168.53.98/24"),),
+        (ip_interface("192.168.53.99/24"),),
+    ]
+
+
+def test_what_a_new_session_brings_takes_the_place_of_what_is_under_way() -> None:
+    """[A21] The response tells the newest: a repeat of something older would undo it."""
+    network, left, right = pushing(SMALL)
+    connect(network, left, right)
+    lose_controls(right, Control.PARAMS, 10)
+    right.configure(peer_of(left, push=OTHER))
+    left.perform(left.device.reconnect(right.key, network.clock.now))
+    network.run(5.0)
+    assert len(controls(right, Control.PARAMS)) == 1
+    assert told(left)[-1].parameters.addresses == (ip_interface("192.168.53.98/24"),)
 
 
 @pytest.mark.parametrize("wait_s", [1.0, 10.0])

@@ -6,8 +6,9 @@ one mistake is not told as two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vpnd.config.peers import SWITCH_KEYS, ReadPeer
 from vpnd.config.pool import fixed_address, fixed_addresses, is_assigned, is_inside, kept_out
@@ -22,6 +23,8 @@ from vpnd.config.values import (
     RoutingConfig,
 )
 from vpnd.keys import PublicKey
+
+T = TypeVar("T")
 
 _IPV6_MTU_MIN = 1280  # bytes (RFC 8200, section 5)
 
@@ -113,16 +116,22 @@ def _check_public_keys(peers: Sequence[ReadPeer]) -> None:
 def _check_networks(addresses: Sequence[IPInterface], peers: Sequence[ReadPeer]) -> None:
     """Prefixes that overlap are nested or equal; of nested ones the longer wins: equal ones conflict."""
     own = {address.ip for address in addresses}
-    owners: dict[IPNetwork, tuple[ReadPeer, Placed[IPNetwork]]] = {}
+    _check_owners(((peer, network) for peer in peers for network in peer.networks), str)
     for peer in peers:
         for network in peer.networks:
-            first, placed = owners.setdefault(network.value, (peer, network))
-            if first is not peer:
-                text = f'{network.value} is behind peer "{first.config.name}" too, at {placed.place}'
-                peer.table.reading.mistake(network.place, text)
             if network.value.num_addresses == 1 and network.value.network_address in own:
                 text = f"{network.value} is this machine's own address on the link"
                 peer.table.reading.mistake(network.place, text)
+
+
+def _check_owners(claims: Iterable[tuple[ReadPeer, Placed[T]]], show: Callable[[T], str]) -> None:
+    """Notes what is claimed to be behind two peers."""
+    owners: dict[T, tuple[ReadPeer, Placed[T]]] = {}
+    for peer, claim in claims:
+        first, placed = owners.setdefault(claim.value, (peer, claim))
+        if first is not peer:
+            text = f'{show(claim.value)} is behind peer "{first.config.name}" too, at {placed.place}'
+            peer.table.reading.mistake(claim.place, text)
 
 
 def _check_assigned(sections: ReadSections, peers: Sequence[ReadPeer]) -> None:
@@ -176,13 +185,9 @@ def _check_push(sections: ReadSections) -> None:
 
 
 def _check_macs(own: bytes | None, peers: Sequence[ReadPeer]) -> None:
-    owners: dict[bytes, tuple[ReadPeer, Placed[bytes]]] = {}
+    _check_owners(((peer, mac) for peer in peers for mac in peer.macs), lambda mac: mac.hex(":"))
     for peer in peers:
         for mac in peer.macs:
-            first, placed = owners.setdefault(mac.value, (peer, mac))
-            if first is not peer:
-                text = f'{mac.value.hex(":")} is behind peer "{first.config.name}" too, at {placed.place}'
-                peer.table.reading.mistake(mac.place, text)
             if mac.value == own:
                 text = f"{mac.value.hex(':')} is the link's own address"
                 peer.table.reading.mistake(mac.place, text)

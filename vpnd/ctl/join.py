@@ -23,6 +23,7 @@ from vpnd.config.peers import PUSHABLE
 from vpnd.config.sections import ASSIGNED
 from vpnd.control import EXIT_DONE
 from vpnd.ctl.context import Context, Verb, check_instance_name
+from vpnd.durable import sync
 from vpnd.endpoint import Endpoint, EndpointName
 from vpnd.enrol.token import Terms, Token, decode_token
 from vpnd.errors import ConfigError, ControlError
@@ -55,6 +56,7 @@ def run(context: Context, arguments: Namespace) -> int:
 
         enrol(token, identity, _resolve(token.terms), may_be_known=not is_new)
         draft.replace(file)
+        sync(file.parent)
     if not arguments.no_start:
         _start(name)
     if context.as_json:
@@ -151,8 +153,7 @@ def _draft(name: str, file: Path, text: str) -> Iterator[Path]:
         with draft.open("w", encoding="utf-8") as stream:
             stream.write(text)
             os.fchmod(stream.fileno(), 0o644)  # it holds no secret, and the daemon is another user
-            stream.flush()
-            os.fsync(stream.fileno())
+        sync(draft)
         load(name, draft)
         yield draft
     except ConfigError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vpnd.control import Reload, ReloadReport
 from vpnd.ctl.client import Client
+from vpnd.durable import sync
 from vpnd.errors import ControlError
 
 RELOAD_TIMEOUT_S = 120.0  # a thousand routes through netlink and a rollback of them
@@ -66,13 +67,13 @@ def rename_file(client: Client, path: Path, new: Path) -> ReloadReport:
     """
     with _refusals_told():
         path.rename(new)
-        _sync(path.parent)
+        sync(path.parent)
         try:
             return client.ask(Reload(), ReloadReport, timeout_s=RELOAD_TIMEOUT_S)
         except ControlError as error:
             if error.code in _UNCHANGED:
                 new.rename(path)
-                _sync(path.parent)
+                sync(path.parent)
             raise
 
 
@@ -81,14 +82,14 @@ def _put_back(path: Path, backup: Path) -> None:
         backup.replace(path)
     else:
         path.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _replace(path: Path, text: str | None) -> None:
     """Puts a whole new file in the place of the old one; a reader sees the one or the other."""
     if text is None:
         path.unlink()
-        _sync(path.parent)
+        sync(path.parent)
         return
     draft = path.with_name(f".{path.name}.new")
     try:
@@ -96,20 +97,11 @@ def _replace(path: Path, text: str | None) -> None:
             file.write(text)
             # Configurations hold no secrets, and the daemon has to read them.
             os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o644)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 @contextlib.contextmanager

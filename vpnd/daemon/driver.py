@@ -1,6 +1,6 @@
 """Joins the protocol's Device with the plane: events go in, actions are carried out.
 
-Owns which number the plane knows each peer by, and when the next turn is due. Knows nothing of
+Owns what an event and an action mean on the other side, and when the next turn is due. Knows nothing of
 links, routes or the control socket; it is handed a connected plane and can be handed another.
 """
 
@@ -10,10 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import assert_never
 
 from vpnd.daemon.activity import activity_of
@@ -22,23 +19,19 @@ from vpnd.daemon.clock import boottime
 from vpnd.daemon.gatekeeper import Gatekeeper
 from vpnd.daemon.handshake_cpu import HandshakeCpu
 from vpnd.daemon.journal import Event, about
-from vpnd.daemon.notices import NoticeWriter
+from vpnd.daemon.plane_peers import Held, PeerWiring, PlanePeers
 from vpnd.daemon.strangers import Strangers
 from vpnd.endpoint import Endpoint
 from vpnd.errors import PlaneError
 from vpnd.keys import PublicKey
 from vpnd.plane import events
 from vpnd.plane.client import PlaneClient
-from vpnd.plane.counters import PeerCounters
-from vpnd.plane.frames import FrameRules
-from vpnd.plane.inventory import Inventory
 from vpnd.plane.wire import RoamState
 from vpnd.protocol import actions
 from vpnd.protocol.actions import Action
-from vpnd.protocol.constants import Slot, Suite
+from vpnd.protocol.constants import Slot
 from vpnd.protocol.device import Device
 from vpnd.protocol.parameters import Parameters
-from vpnd.protocol.sessions import AdoptedSession
 
 _log = logging.getLogger(__name__)
 
@@ -52,17 +45,6 @@ EVENTS_PER_TURN = 256  # so that a flood of handshakes leaves the loop time for 
 
 Pongs = Callable[[PublicKey, int, float], None]
 Tellings = Callable[[PublicKey, Parameters], None]
-
-
-@dataclass(frozen=True, slots=True)
-class PeerWiring:
-    """What the plane is told of one peer besides its sessions."""
-
-    public_key: PublicKey
-    name: str
-    networks: tuple[IPv4Network | IPv6Network, ...]
-    previous_public_key: PublicKey | None = None  # under which it may have been known until now
-    frames: FrameRules | None = None  # of a TAP link
 
 
 class Driver:
@@ -80,7 +62,7 @@ class Driver:
         enrol: Callable[[PublicKey, PublicKey], None],
     ) -> None:
         self.device = device
-        self.plane: PlaneClient | None = None
+        self.peers = PlanePeers(self._endpoint_of)
         self.strangers = Strangers()
         self._plane_gone = plane_gone
         self._link_failed = link_failed
@@ -88,14 +70,6 @@ class Driver:
         self._pong = pong
         self._told = told
         self._enrol = enrol
-        self._ids: dict[PublicKey, int] = {}
-        self._keys: dict[int, PublicKey] = {}
-        self._wirings: dict[PublicKey, PeerWiring] = {}
-        self._sessions: dict[PublicKey, set[int]] = {}  # of the peers that have any
-        self._seen: dict[PublicKey, int] = {}  # marks of counters, as of the last turn
-        self._dropping: set[PublicKey] = set()
-        self._unproven: set[PublicKey] = set()
-        self._notices = NoticeWriter()
         self._stranger_chatter = Chatter("strangers")
         self._chatter = Chatter("peers that are somewhere else now")
         self._gatekeeper: Gatekeeper | None = None
@@ -104,46 +78,26 @@ class Driver:
         self._asleep = boottime() - time.monotonic()
         self.last_turn = boottime()
 
+    @property
+    def plane(self) -> PlaneClient | None:
+        return self.peers.plane
+
     # -- the plane comes and goes --
 
     def attach(self, plane: PlaneClient, wirings: Iterable[PeerWiring]) -> None:
-        """Takes a connected plane over: keeps what it holds and we want, removes the rest, adds what misses.
+        """Takes a connected plane over with all it holds of these peers.
 
         Sessions that it still has are adopted by the Device, so that traffic and keys go on.
         Raises PlaneError.
         """
         inventory = plane.inventory()
         now = boottime()
-        self.plane, self._gatekeeper = plane, Gatekeeper(plane)
+        self._gatekeeper = Gatekeeper(plane)
         self._gatekeeper.tend(self.device, now)
-        self._ids, self._keys, self._wirings, self._sessions = {}, {}, {}, {}
-        self._seen, self._dropping = {}, set()
-        wanted = {wiring.public_key: wiring for wiring in wirings}
-        held_keys = {listed.public_key for listed in inventory.peers}
-        successors = {
-            wiring.previous_public_key: key for key, wiring in wanted.items() if key not in held_keys
-        }
-        known = {}
-        for listed in inventory.peers:
-            is_wanted = listed.public_key in wanted
-            key = listed.public_key if is_wanted else successors.get(listed.public_key)
-            if key is None:
-                plane.remove_peer(listed.peer_id)
-                continue
-            known[key] = listed
-            self._bind(key, listed.peer_id)
-            if not is_wanted:
-                plane.set_peer(listed.peer_id, key, wanted[key].networks, None, rename=True)
-            # Drops of an earlier run are no news.
-            self._notices.begin(key, plane.counters.peer(listed.peer_id).drops)
-        held = self._held_sessions(inventory)
-        for key, wiring in wanted.items():
-            endpoint, mtu = (known[key].endpoint, known[key].mtu) if key in known else (None, 0)
-            self._wire(wiring, self._endpoint(key) if endpoint is None else None)
-            sessions = held.get(key, [])
-            if sessions:
-                self._sessions[key] = {session.local_index for session in sessions}
-            self.device.adopt(key, sessions, endpoint, now, mtu)
+        wanted = tuple(wirings)
+        held = self.peers.take_over(plane, inventory, wanted)
+        for wiring in wanted:
+            self._adopt(wiring.public_key, held.get(wiring.public_key, Held()), now)
         asyncio.get_running_loop().add_reader(plane.fileno(), self._read_plane)
 
     def renew_sessions(self, peers: Container[PublicKey]) -> None:
@@ -154,38 +108,21 @@ class Driver:
         """
         assert self.plane is not None
         inventory, now = self.plane.inventory(), boottime()
-        held = self._held_sessions(inventory)
-        for listed in inventory.peers:
-            key = listed.public_key
+        for key, held in self.peers.held(inventory).items():
             if key in peers:
-                self.device.adopt(key, held.get(key, []), listed.endpoint, now, listed.mtu)
-                if key in held:
+                self._adopt(key, held, now)
+                if held.sessions:
                     self.perform(self.device.reconnect(key, now))
 
-    def _held_sessions(self, inventory: Inventory) -> defaultdict[PublicKey, list[AdoptedSession]]:
-        held: defaultdict[PublicKey, list[AdoptedSession]] = defaultdict(list)
-        for session in inventory.sessions:
-            key = self._keys.get(session.peer_id)
-            if key is not None:
-                held[key].append(
-                    AdoptedSession(
-                        session.local_index,
-                        session.remote_index,
-                        Suite(session.suite),
-                        Slot(session.slot),
-                        session.is_initiator,
-                        session.preferred,
-                        session.created_at,
-                    )
-                )
-        return held
+    def _adopt(self, key: PublicKey, held: Held, now: float) -> None:
+        self.device.adopt(key, held.sessions, held.endpoint, now, held.mtu)
 
     def detach(self) -> None:
         """Lets go of the plane without telling it anything."""
         if self.plane is not None:
             asyncio.get_running_loop().remove_reader(self.plane.fileno())
             self.plane.close()
-            self.plane, self._gatekeeper = None, None
+            self.peers.plane, self._gatekeeper = None, None
 
     def start(self) -> None:
         """Begins handshakes with every peer that can be reached, and the turns of the clock."""
@@ -197,75 +134,17 @@ class Driver:
             timer.cancel()
         self._timer = self._preparation = None
 
-    # -- peers --
-
-    def rename(self, wirings: Iterable[PeerWiring]) -> None:
-        """Gives peers whose key was replaced, or put back, the new one; they keep all they have.
-
-        The Device is told by its own configuration. Raises PlaneError.
-        """
-        wanted = {wiring.public_key: wiring for wiring in wirings}
-        successors = {wiring.previous_public_key: key for key, wiring in wanted.items()}
-        for key in [key for key in self._ids if key not in wanted]:
-            former = self._wirings[key].previous_public_key
-            after = successors.get(key, former if former in wanted else None)
-            if after is not None and after not in self._ids:
-                self._rename(key, wanted[after])
-
-    def _rename(self, before: PublicKey, wiring: PeerWiring) -> None:
-        assert self.plane is not None
-        after, peer_id = wiring.public_key, self._ids[before]
-        self.plane.set_peer(peer_id, after, wiring.networks, None, rename=True)
-        self._set_frames(peer_id, self._wirings[before], wiring)
-        sessions, seen = self._sessions.get(before), self._seen.get(before)
-        is_dropping, is_unproven = before in self._dropping, before in self._unproven
-        self._unbind(before)
-        self._bind(after, peer_id)
-        self._wirings[after] = wiring
-        if sessions is not None:
-            self._sessions[after] = sessions
-        if seen is not None:
-            self._seen[after] = seen
-        if is_dropping:
-            self._dropping.add(after)
-        if is_unproven:
-            self._unproven.add(after)
-        self._notices.begin(after, self.plane.counters.peer(peer_id).drops)
-
-    def wire(self, wirings: Iterable[PeerWiring]) -> None:
-        """Makes the plane's peers be exactly these; those that stay keep their sessions."""
-        assert self.plane is not None
-        wanted = {wiring.public_key: wiring for wiring in wirings}
-        for key in [key for key in self._ids if key not in wanted]:
-            self.plane.remove_peer(self._ids[key])
-            self._unbind(key)
-        for wiring in wanted.values():
-            if wiring != self._wirings.get(wiring.public_key):
-                is_new = wiring.public_key not in self._ids
-                self._wire(wiring, self._endpoint(wiring.public_key) if is_new else None)
-                # Drops under other networks say nothing of these.
-                if not is_new and (drops := self.plane.counters.peer(self._ids[wiring.public_key]).drops):
-                    self._notices.begin(wiring.public_key, drops)
-
     def choose_source(self, key: PublicKey) -> None:
         """Lets the kernel choose our own address towards the peer anew.
 
         Setting the endpoint would vouch for it, so a peer that is yet to prove its own is left alone.
         """
-        endpoint = self._endpoint(key) if key in self._ids else None
-        if endpoint is not None and key not in self._unproven:
+        endpoint = self.device.endpoint(key) if self.peers.number_of(key) is not None else None
+        if endpoint is not None and key not in self.peers.unproven:
             self.act([actions.SetEndpoint(key, endpoint)])
 
-    def counters(self, key: PublicKey) -> PeerCounters | None:
-        """Reads the plane's counters of one peer, where it has the peer."""
-        if self.plane is None or key not in self._ids:
-            return None
-        return self.plane.counters.peer(self._ids[key])
-
-    def dropped_at(self, key: PublicKey, reason: str, now: float) -> float | None:
-        """Tells when a peer's packets were last seen to be dropped for `reason`, as the peer is wired now."""
-        counted = self.counters(key)
-        return None if counted is None else self._notices.dropped_at(key, reason, counted.drops, now)
+    def _endpoint_of(self, key: PublicKey) -> Endpoint | None:
+        return self.device.endpoint(key)  # another Device may take this one's place
 
     def drops(self) -> dict[str, int]:
         """Counts what was dropped or refused, by reason, those that are not zero."""
@@ -273,54 +152,6 @@ class Driver:
         for name, number in (self.plane.drops() if self.plane else {}).items():
             total[name] = total.get(name, 0) + number
         return total
-
-    def number_of(self, key: PublicKey) -> int | None:
-        """Tells the number by which the plane knows the peer; None where it has not got it."""
-        return self._ids.get(key)
-
-    def numbered_names(self) -> dict[int, str]:
-        """Tells the names of all peers that the plane has, by their numbers."""
-        return {number: self._wirings[key].name for number, key in self._keys.items()}
-
-    def name_of(self, peer_id: int) -> str | None:
-        """Tells the name of the peer that the plane knows by this number."""
-        key = self._keys.get(peer_id)
-        return None if key is None else self._wirings[key].name
-
-    def _wire(self, wiring: PeerWiring, endpoint: Endpoint | None) -> None:
-        assert self.plane is not None
-        if wiring.public_key not in self._ids:
-            self._bind(wiring.public_key, self._free_id())
-        self.plane.set_peer(self._ids[wiring.public_key], wiring.public_key, wiring.networks, endpoint)
-        self._set_frames(self._ids[wiring.public_key], self._wirings.get(wiring.public_key), wiring)
-        self._wirings[wiring.public_key] = wiring
-
-    def _set_frames(self, peer_id: int, before: PeerWiring | None, wiring: PeerWiring) -> None:
-        assert self.plane is not None
-        if wiring.frames is not None and (before is None or before.frames != wiring.frames):
-            self.plane.set_peer_frames(peer_id, wiring.frames)
-
-    def _bind(self, key: PublicKey, peer_id: int) -> None:
-        self._ids[key] = peer_id
-        self._keys[peer_id] = key
-
-    def _unbind(self, key: PublicKey) -> None:
-        del self._keys[self._ids.pop(key)]
-        self._sessions.pop(key, None)
-        self._seen.pop(key, None)
-        self._dropping.discard(key)
-        self._wirings.pop(key, None)
-        self._unproven.discard(key)
-        self._notices.forget(key)
-
-    def _free_id(self) -> int:
-        candidate = len(self._keys)
-        if candidate not in self._keys:
-            return candidate
-        return next(number for number in range(len(self._keys) + 1) if number not in self._keys)
-
-    def _endpoint(self, key: PublicKey) -> Endpoint | None:
-        return self.device.snapshot(key).endpoint
 
     # -- actions --
 
@@ -342,34 +173,36 @@ class Driver:
                 )
 
     def _perform(self, action: Action) -> None:  # noqa: C901, PLR0912 - one arm per action, none with a decision
-        if self.plane is None:
+        plane, number_of = self.plane, self.peers.number_of
+        if plane is None:
             return
         match action:
             case actions.SendDatagram(endpoint, datagram):
-                self.plane.send_datagram(endpoint, datagram, wait=False)
-            case actions.InstallSession():
-                self._install(self.plane, action)
+                plane.send_datagram(endpoint, datagram, wait=False)
+            case actions.InstallSession(peer):
+                if (number := number_of(peer)) is not None:
+                    self._install(plane, number, action)
             case actions.RetireSession(peer, local_index):
-                self._forget_session(peer, local_index)
-                if peer in self._ids:
-                    self.plane.retire_session(self._ids[peer], local_index, wait=False)
+                self.peers.forget_session(peer, local_index)
+                if (number := number_of(peer)) is not None:
+                    plane.retire_session(number, local_index, wait=False)
             case actions.SendKeepalive(peer):
-                if peer in self._ids:
-                    self.plane.send_keepalive(self._ids[peer], wait=False)
+                if (number := number_of(peer)) is not None:
+                    plane.send_keepalive(number, wait=False)
             case actions.SendControl(peer, payload, local_index, endpoint):
-                if peer in self._ids:
-                    self.plane.send_control(
-                        self._ids[peer], payload, local_index=local_index, endpoint=endpoint, wait=False
+                if (number := number_of(peer)) is not None:
+                    plane.send_control(
+                        number, payload, local_index=local_index, endpoint=endpoint, wait=False
                     )
             case actions.FlushStaged(peer):
-                if peer in self._ids:
-                    self.plane.flush_staged(self._ids[peer])
+                if (number := number_of(peer)) is not None:
+                    plane.flush_staged(number)
             case actions.SetEndpoint(peer, endpoint):
-                if peer in self._ids:
-                    self._wire(self._wirings[peer], endpoint)
+                self.peers.place(peer, endpoint)
                 self._changed(peer)
             case actions.SetPeerMtu(peer, mtu):
-                self._set_mtu(peer, mtu)
+                if (number := number_of(peer)) is not None:
+                    self._set_mtu(plane, number, mtu)
             case actions.PeerChanged(peer):
                 self._changed(peer)
             case actions.Pong(peer, opaque, rtt_s):
@@ -383,20 +216,16 @@ class Driver:
             case _:
                 assert_never(action)
 
-    def _set_mtu(self, key: PublicKey, mtu: int) -> None:
-        if self.plane is None or key not in self._ids:
-            return
-        self.plane.set_peer_mtu(self._ids[key], mtu)
+    def _set_mtu(self, plane: PlaneClient, number: int, mtu: int) -> None:
+        plane.set_peer_mtu(number, mtu)
         if mtu:
             text = f"the path carries packets of {mtu} bytes; the sender of a larger one is told so"
-            _log.info(text, extra=about(Event.PATH_SMALLER, self._wirings[key].name))
+            _log.info(text, extra=about(Event.PATH_SMALLER, self.peers.name_of(number)))
 
-    def _install(self, plane: PlaneClient, action: actions.InstallSession) -> None:
-        if action.peer not in self._ids:
-            return
-        self._sessions.setdefault(action.peer, set()).add(action.local_index)
+    def _install(self, plane: PlaneClient, number: int, action: actions.InstallSession) -> None:
+        self.peers.add_session(action.peer, action.local_index)
         plane.install_session(
-            peer_id=self._ids[action.peer],
+            peer_id=number,
             local_index=action.local_index,
             remote_index=action.remote_index,
             suite=action.suite,
@@ -411,13 +240,6 @@ class Driver:
         )
         action.send_key.wipe()
         action.receive_key.wipe()
-
-    def _forget_session(self, key: PublicKey, local_index: int) -> None:
-        sessions = self._sessions.get(key, set())
-        sessions.discard(local_index)
-        if not sessions:
-            self._sessions.pop(key, None)
-            self._seen.pop(key, None)
 
     # -- events --
 
@@ -462,8 +284,8 @@ class Driver:
                 self._with_peer(peer_id, lambda key: self._placed(key, local_index, Slot(slot), now))
             case events.SessionEnded(peer_id, local_index):
                 self._with_peer(peer_id, lambda key: self._ended(key, local_index, now))
-            case events.PeerRoamed(peer_id, endpoint, state):
-                self._with_peer(peer_id, lambda key: self._roamed(key, endpoint, state, now))
+            case events.PeerRoamed(peer_id):
+                self._with_peer(peer_id, lambda key: self._roamed(key, event, now))
             case events.LinkFailed(error):
                 self._link_failed(error)
             case events.SocketFailed(error):
@@ -486,8 +308,7 @@ class Driver:
         self.strangers.note(source, reason, now)
 
     def _with_peer(self, peer_id: int, decide: Callable[[PublicKey], Sequence[Action]]) -> None:
-        # An event may name a peer that was removed while it was on its way.
-        key = self._keys.get(peer_id)
+        key = self.peers.key_of(peer_id)
         if key is not None:
             self.perform(decide(key))
 
@@ -499,19 +320,19 @@ class Driver:
         return wanted
 
     def _ended(self, key: PublicKey, local_index: int, now: float) -> Sequence[Action]:
-        self._forget_session(key, local_index)
+        self.peers.forget_session(key, local_index)
         return self.device.session_ended(key, local_index, now)
 
-    def _roamed(self, key: PublicKey, endpoint: Endpoint, state: int, now: float) -> Sequence[Action]:
+    def _roamed(self, key: PublicKey, event: events.PeerRoamed, now: float) -> Sequence[Action]:
         if self._chatter.may_say(now):
-            text = RoamState(state).name.lower()
-            name = self._wirings[key].name
-            _log.info("now at %s (%s)", endpoint, text, extra=about(Event.ROAMED, name))
-        if state == RoamState.PROBATION:
-            self._unproven.add(key)
+            text = RoamState(event.state).name.lower()
+            name = self.peers.name_of(event.peer_id)
+            _log.info("now at %s (%s)", event.endpoint, text, extra=about(Event.ROAMED, name))
+        if event.state == RoamState.PROBATION:
+            self.peers.unproven.add(key)
         else:
-            self._unproven.discard(key)
-        self.device.endpoint_moved(key, endpoint, now)
+            self.peers.unproven.discard(key)
+        self.device.endpoint_moved(key, event.endpoint, now)
         self._changed(key)
         return ()
 
@@ -523,14 +344,14 @@ class Driver:
         self.last_turn = now
         if self._slept():
             self.perform(self.device.resumed(now))
-        counters = self._read_counters(now)
+        counters = self.peers.fresh_counters(self.device.looks_wanted(now))
         activity = {key: activity_of(each) for key, each in counters.items()}
         self.perform(self.device.tick(now, activity))
         if self.plane is not None:
             if self._gatekeeper is not None:
                 self._gatekeeper.tend(self.device, now)
             drops = {key: each.drops for key, each in counters.items()}
-            self.perform(self._notices.due(self.device, drops, now))
+            self.perform(self.peers.notices.due(self.device, drops, now))
         self._read_plane()  # what came while a request waited, no reader hears of
         self._schedule()
         if self._preparation is None:
@@ -556,24 +377,3 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self.turn)
-
-    def _read_counters(self, now: float) -> Mapping[PublicKey, PeerCounters]:
-        """Copies the numbers of peers with sessions, of those that somebody waits for or that moved.
-
-        Most of ten thousand peers are quiet at any moment.
-        """
-        if self.plane is None:
-            return {}
-        counters, seen = self.plane.counters, self._seen
-        wanted = self.device.looks_wanted(now)
-        read: dict[PublicKey, PeerCounters] = {}
-        for key in self._sessions:
-            peer_id = self._ids[key]
-            mark = counters.mark(peer_id)
-            # Where packets were dropped, a notice may wait for its time.
-            if seen.get(key) != mark or key in wanted or key in self._dropping:
-                seen[key] = mark
-                read[key] = counters.peer(peer_id)
-                if read[key].drops:
-                    self._dropping.add(key)
-        return read

@@ -20,7 +20,7 @@ class Enrolments:
 
     def __init__(self, state: StateDirectory) -> None:
         self._state = state
-        self._own_keys = state.load_enrolled()
+        self._own_keys = state.enrolled.load()
 
     def apply(self, config: Config, wall_s: float) -> Config:
         """Gives those who joined their own keys, and disables invitations that are over. Idempotent."""
@@ -42,7 +42,7 @@ class Enrolments:
         if not peer.is_invited or not peer.enabled or own.is_low_order() or own in set(others):
             return EnrolAnswer.REFUSED
         joined = self._own_keys | {peer.public_key: own}
-        if not self._state.store_enrolled(joined):
+        if not self._state.enrolled.store(joined, is_lasting=True):
             return EnrolAnswer.NOT_NOW
         self._own_keys = joined
         return EnrolAnswer.DONE

@@ -31,7 +31,7 @@ class Following:
     """What one instance has by the grace of its peers."""
 
     def __init__(self, instance: Instance) -> None:
-        self.pushes = Pushes(instance.state.load_told(), self._endpoints)
+        self.pushes = Pushes(instance.state.told.load(), self._endpoints)
         self.link_addresses: tuple[Interface, ...] = ()  # of the link, as it was brought last
         self.link_mtu = instance.config.interface.mtu
         self._brought = NOTHING  # of what peers push
@@ -63,7 +63,7 @@ class Following:
         if not is_news:
             return
         self.pushes.keep(instance.config)
-        instance.state.store_told(self.pushes.told)
+        instance.state.told.store(self.pushes.told)
         for refusal in refusals:
             _log.warning("refused: %s", refusal, extra=about(Event.PUSH_REFUSED, peer.name))
         instance.spawn(self._take(peer))
@@ -100,7 +100,7 @@ class Following:
 
     def fail(self, error: Exception) -> None:
         """Has it tried again until the machine takes it."""
-        self._instance.heal("push", f"what peers push is not in force ({error})", self.bring)
+        self._instance.healing.heal("push", f"what peers push is not in force ({error})", self.bring)
 
     async def bring(self) -> None:
         """Brings link and machine to what peers push now. Raises HostError, PlaneError."""

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -23,9 +22,11 @@ from vpnd.daemon.driver import Driver
 from vpnd.daemon.drop_trend import DropTrend
 from vpnd.daemon.enrolments import Enrolments
 from vpnd.daemon.following import Following
+from vpnd.daemon.healing import Healing
 from vpnd.daemon.joining import Joining
 from vpnd.daemon.journal import Event, about
 from vpnd.daemon.leasebook import LeaseBook
+from vpnd.daemon.network_watch import NetworkWatch
 from vpnd.daemon.overlaps import Overlaps
 from vpnd.daemon.pings import Pings
 from vpnd.daemon.pushed import Pushed
@@ -33,15 +34,12 @@ from vpnd.daemon.resolver import Resolver
 from vpnd.daemon.runtime import make_runtime_directory
 from vpnd.daemon.service import Service
 from vpnd.daemon.settings import Settings
-from vpnd.daemon.sources import Sources, ask_again
 from vpnd.daemon.state import StateDirectory
-from vpnd.daemon.table_watch import TableWatch
 from vpnd.endpoint import Endpoint
 from vpnd.errors import HostError, PlaneError
 from vpnd.host import facts
 from vpnd.host.dns import LinkDns
 from vpnd.host.host import Host
-from vpnd.host.monitor import AddressesChanged, LinkGone, Monitor
 from vpnd.host.plan import HostPlan
 from vpnd.keys import PublicKey, Secret
 from vpnd.plane.client import PlaneClient
@@ -52,8 +50,6 @@ from vpnd.protocol.device import Device
 
 _log = logging.getLogger(__name__)
 
-REVIVE_S = (0.0, 0.2, 1.0, 5.0)  # between tries to get plane or link back; the last repeats
-NETWORK_SETTLES_S = 0.2  # changes of addresses and routes come in bursts
 HOUSEKEEPING_S = 1.0
 PLANE_LOSSES_MANY = 3  # so many are remembered
 ELSEWHERE_AFTER_ATTEMPTS = 3  # unanswered handshakes after which the configured endpoint is tried again
@@ -63,13 +59,6 @@ _GOODBYE_S = 0.05  # protocol section 9.3: three copies, 10 ms apart
 def _epoch_of(plane: PlaneClient) -> bytes:
     """Sessions live as long as the plane: its birth, not ours, is what peers shall know sessions by."""
     return hashlib.blake2b(struct.pack("<d", plane.hello.started_at), digest_size=EPOCH_SIZE).digest()
-
-
-def _has_link(name: str) -> bool:
-    try:
-        return socket.if_nametoindex(name) > 0
-    except OSError:
-        return False
 
 
 class Instance:
@@ -89,7 +78,8 @@ class Instance:
         self.secrets = secrets
         self.service = service
         self.started_at = boottime()
-        self.failures: dict[str, str] = {}  # what is broken now, by part, for status and `why`
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.healing = Healing(self.spawn)
         self.host = Host(settings.state_dir)
         self._dns = LinkDns(settings.state_dir)
         self.state = StateDirectory(settings.state_dir)
@@ -107,7 +97,6 @@ class Instance:
         self.changed = asyncio.Event()
         self.pings = Pings()
         self.resolver = Resolver(self._resolved)
-        self._sources = Sources()
         self._news: set[PublicKey] = set()  # peers that changed in this turn of the loop
         self._has_moved = False  # an endpoint is not what the state directory has
         self._timers = timers
@@ -119,16 +108,17 @@ class Instance:
         self.active_offloads = Offload(0)
         self.shaping = asyncio.Lock()  # held while the machine is brought to a plan, and until that is ours
         self._link_is_gone = False  # said by the kernel; the plane may not have noticed yet
-        self._heal_again: set[str] = set()  # parts that broke anew while they were brought back
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._monitor: Monitor | None = None
-        self._table_watch = TableWatch(settings.instance, self.spawn, self._look_at_table)
-        self._network_timer: asyncio.TimerHandle | None = None
+        self._network = NetworkWatch(self)
         self.plane_started_at: float | None = None
         self.plane_lost_at: deque[float] = deque(maxlen=PLANE_LOSSES_MANY)
         self.drop_trend = DropTrend()
         self.tell_peers: Callable[[Iterable[PublicKey]], None] | None = None  # set while somebody watches
         self.driver: Driver
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What is broken now, by part, for status and `why`."""
+        return self.healing.failures
 
     # -- start and stop --
 
@@ -155,7 +145,7 @@ class Instance:
         except BaseException:
             plane.close()
             raise
-        self._watch_network()
+        self._network.start()
         self.resolver.watch(wanted.endpoint_names(self.config))
         self.driver.start()
         self.following.ask()
@@ -168,12 +158,7 @@ class Instance:
         for task in self._tasks:
             task.cancel()
         self.resolver.close()
-        if self._network_timer is not None:
-            self._network_timer.cancel()
-        if self._monitor is not None:
-            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
-            self._monitor.close()
-        self._table_watch.close()
+        self._network.close()
         if self.driver.plane is not None and self.driver.plane.child is not None:
             # Our own plane ends with us, and with it the sessions: peers need not find out by timeout.
             self.driver.act(self.driver.device.goodbye(GoodbyeReason.RESTART, boottime()))
@@ -262,7 +247,7 @@ class Instance:
     async def _hand_over(self, plane: PlaneClient) -> None:
         inventory = plane.inventory()
         planes.give_options(plane, inventory, self.config)
-        await self.give_link(plane, inventory, self._plan())
+        await self.give_link(plane, inventory, self.plan_in_force())
         try:
             await self.shape_as_configured()
         except HostError as error:
@@ -292,15 +277,15 @@ class Instance:
         self.plane_started_at = None
         self.plane_lost_at.append(boottime())
         self.driver.device.plane_lost()
-        self.heal("plane", "the plane is gone", self._revive_plane)
+        self.healing.heal("plane", "the plane is gone", self._revive_plane)
 
     async def _revive_plane(self) -> None:
         plane = planes.connect(self.settings)
         try:
             await self._hand_over(plane)
         except BaseException:
+            self.driver.detach()
             plane.close()
-            self.driver.plane = None
             raise
         self.driver.start()
         self.spawn(self._pushed.tell())
@@ -309,7 +294,12 @@ class Instance:
 
     def _link_failed(self, error: int) -> None:
         if not self._has_sound_link():
-            self.heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
+            self.healing.heal("link", f"the link is gone ({os.strerror(error)})", self._revive_link)
+
+    def link_deleted(self) -> None:
+        """Brings the link back, which the kernel says is gone."""
+        self._link_is_gone = True
+        self.healing.heal("link", "the link was deleted", self._revive_link)
 
     def _has_sound_link(self) -> bool:
         """Tells whether the failed link was replaced before its failure was read."""
@@ -327,7 +317,7 @@ class Instance:
             # The plane's descriptor may look sound for a moment more: what it holds is not the link.
             self._link_is_gone = False
             inventory = replace(inventory, link_works=False)
-        await self.give_link(plane, inventory, self._plan())
+        await self.give_link(plane, inventory, self.plan_in_force())
         await self.shape_as_configured()
         self.note_plane(plane)
         await self.fit_padding()
@@ -352,13 +342,14 @@ class Instance:
         accepted = self.following.pushes.accepted(config)
         return wanted.host_plan(config, secrets.identity.public, self.usable_cpus, accepted)
 
-    def _plan(self) -> HostPlan:
+    def plan_in_force(self) -> HostPlan:
+        """Tells what is wanted of the machine now."""
         return self.plan(self.config, self.secrets)
 
     async def shape_as_configured(self) -> None:
         """Brings the machine to what configuration and pushes want of it. Raises HostError."""
         async with self.shaping:
-            await self.shape_host(self._plan())
+            await self.shape_host(self.plan_in_force())
 
     async def shape_host(self, plan: HostPlan) -> None:
         """Brings the machine to the plan, away from the loop: a thousand routes take a second.
@@ -372,7 +363,11 @@ class Instance:
         try:
             await self._bring_dns(plan)
         except HostError as error:
-            self.heal("dns", str(error), lambda: self._bring_dns(self._plan()))
+            self.healing.heal("dns", str(error), self._revive_dns)
+
+    async def _revive_dns(self) -> None:
+        async with self.shaping:
+            await self._bring_dns(self.plan_in_force())
 
     async def _bring_dns(self, plan: HostPlan) -> None:
         """Tells systemd-resolved of the link's name servers. Raises HostError."""
@@ -383,66 +378,11 @@ class Instance:
         for warning in self.host.warnings:
             _log.warning("%s", warning, extra=about(Event.MACHINE_ODD))
 
-    def _watch_network(self) -> None:
-        self._monitor = Monitor()
-        asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._read_monitor)
-        self._table_watch.start()
-
-    async def _look_at_table(self) -> None:
-        """Has the table put back where somebody else has changed it; a change of our own ends here."""
-        async with self.shaping:
-            self._table_watch.looking()
-            try:
-                changes = await asyncio.to_thread(self.host.difference, self._plan())
-            except HostError as error:
-                _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
-                return
-        if any(change.step == "nftables" for change in changes):
-            what = f"somebody changed the nftables table vpnd-{self.settings.instance}"
-            self.heal("table", what, self.shape_as_configured)
-
-    def _read_monitor(self) -> None:
-        assert self._monitor is not None
-        for event in self._monitor.read():
-            match event:
-                case LinkGone(name):
-                    # Where the name stands again already, it was brought back on the plane's word.
-                    if name == self.config.interface.name and not _has_link(name):
-                        self._link_is_gone = True
-                        self.heal("link", "the link was deleted", self._revive_link)
-                    continue
-                case AddressesChanged(links):
-                    if links == {self.config.interface.name}:
-                        continue  # our own doing
-            if self._network_timer is None:
-                self._network_timer = asyncio.get_running_loop().call_later(
-                    NETWORK_SETTLES_S, self._network_changed
-                )
-
-    def _network_changed(self) -> None:
-        self._network_timer = None
-        self.spawn(self._follow_network())
-
-    async def _follow_network(self) -> None:
-        self._sources.keep({peer.public_key for peer in self.config.peers})
-        seen = await asyncio.to_thread(ask_again, self._sources.known)
-        for key in self._sources.compare(seen):
-            self.driver.choose_source(key)
-        self.driver.act(self.driver.device.network_changed(boottime()))
-        self.resolver.network_changed()
-        await self.fit_padding()
-        routing, bridge = self.config.routing, self.config.interface.bridge
-        if (routing.forward or routing.full_tunnel or bridge is not None) and not self.failures:
-            try:
-                await self.shape_as_configured()
-            except HostError as error:
-                _log.warning("%s", error, extra=about(Event.MACHINE_ODD))
-
     async def fit_padding(self) -> None:
         """Has packets padded up to the link's MTU, or to a smaller one that a route into the link has."""
         if not self._may_pad():
             return
-        link = self._plan().link
+        link = self.plan_in_force().link
         least = await asyncio.to_thread(facts.least_route_mtu, link.name)
         plane = self.driver.plane
         if plane is not None:
@@ -457,36 +397,6 @@ class Instance:
         # The stronger wish of the two ends counts; of a session taken over it is not known here.
         seen = (self.driver.device.snapshot(peer.public_key) for peer in self.config.peers)
         return any(peer.current_index is not None and peer.padding is not PaddingMode.NONE for peer in seen)
-
-    # -- healing --
-
-    def heal(self, part: str, what: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Notes that a part is broken, and tries to bring it back until that succeeds."""
-        if part in self.failures:
-            self._heal_again.add(part)
-        else:
-            _log.warning("%s; bringing it back", what, extra=about(Event.PART_LOST))
-            self.failures[part] = what
-            self.spawn(self._revive(part, revive))
-
-    async def _revive(self, part: str, revive: Callable[[], Coroutine[object, object, None]]) -> None:
-        tries = 0
-        while True:
-            await asyncio.sleep(REVIVE_S[min(tries, len(REVIVE_S) - 1)])
-            tries += 1
-            try:
-                await revive()
-            except (HostError, PlaneError) as error:
-                if str(error) != self.failures[part]:
-                    _log.warning("%s", error, extra=about(Event.PART_WAITS))
-                self.failures[part] = str(error)
-            else:
-                if part not in self._heal_again:
-                    break
-                self._heal_again.discard(part)
-                tries = 0
-        del self.failures[part]
-        _log.info("the %s is back", part, extra=about(Event.PART_BACK))
 
     # -- peers --
 
@@ -504,7 +414,7 @@ class Instance:
         """Follows what changed since the loop's last turn: thousands of peers may come up in one."""
         for key in self._news:
             endpoint = self.driver.device.endpoint(key)
-            self._sources.learn(key, endpoint, self.config.local.fwmark)
+            self._network.sources.learn(key, endpoint, self.config.local.fwmark)
             if endpoint is not None and not self.state.has_endpoint(key, endpoint):
                 self._has_moved = True
         self.following.follow_endpoints()

@@ -105,7 +105,7 @@ class Joining:
         if driver.plane is None:
             return  # the next one is told of all peers
         try:
-            driver.wire(wanted.wirings(self._instance.config))
+            driver.peers.wire(wanted.wirings(self._instance.config))
         except PlaneError as error:
             if error.code != "gone":  # which is an event of its own
                 _log.warning("the plane took no peer: %s", error, extra=about(Event.PLANE_ODD))

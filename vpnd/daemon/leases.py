@@ -202,14 +202,14 @@ def read_leases(text: str) -> tuple[dict[PublicKey, Lease], list[str]]:
         tables = tomllib.loads(text).get("lease", {})
         entries = list(tables.items())
     except (ValueError, RecursionError, AttributeError) as error:
-        return {}, [f"no list of leases ({error})"]
+        return {}, [f"is no list of leases ({error})"]
     leases: dict[PublicKey, Lease] = {}
     spoilt: list[str] = []
     for key, table in entries:
         try:
             leases[PublicKey.from_base64(key)] = _read_lease(table)
         except (ValueError, TypeError, KeyError, AttributeError):
-            spoilt.append(f"the lease of {key[:50]!r} is spoilt")
+            spoilt.append(f"has a spoilt lease, of {key[:50]!r}")
     return leases, spoilt
 
 

@@ -18,7 +18,7 @@ class Overlaps:
 
     def __init__(self, state: StateDirectory) -> None:
         self._state = state
-        self._began = state.load_previous_keys()  # seconds since 1970, which alone last over a restart
+        self._began = state.previous_keys.load()  # seconds since 1970, which alone last over a restart
         self._began_at: dict[PublicKey, float] = {}  # by the clock that nobody sets
 
     def until(self, config: Config, secrets: Secrets, now: float, wall_s: float) -> Mapping[PublicKey, float]:
@@ -33,5 +33,5 @@ class Overlaps:
         self._began_at = {
             key: self._began_at.get(key, now - max(0.0, wall_s - self._began[key])) for key in previous
         }
-        self._state.store_previous_keys(self._began)
+        self._state.previous_keys.store(self._began)
         return {key: began_at + config.local.key_overlap for key, began_at in self._began_at.items()}

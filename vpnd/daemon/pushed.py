@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CALLS_AT_ONCE = 50  # handshakes begun in one turn of the loop
 CALLS_EVERY_S = 0.05
+_UNSURE = "unsure"  # no digest is like it
 
 
 class Pushed:
@@ -25,7 +26,7 @@ class Pushed:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._digests = instance.state.load_pushed()
+        self._digests = instance.state.pushed.load()
         self._noted: dict[PublicKey, bytes] = {}  # what the digests of this life were made of
 
     async def tell(self) -> None:
@@ -47,9 +48,11 @@ class Pushed:
             elif told == b"":
                 self._noted.pop(key, None)
                 self._digests.pop(key, None)
+            elif told is None and self._noted.pop(key, None) is not None:
+                self._digests[key] = _UNSURE  # something was sent since, and not acknowledged
         wanted = {peer.public_key for peer in self._instance.config.peers}
         self._digests = {key: each for key, each in self._digests.items() if key in wanted}
-        self._instance.state.store_pushed(self._digests)
+        self._instance.state.pushed.store(self._digests)
 
 
 def digest(pushed: bytes) -> str:

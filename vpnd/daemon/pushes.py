@@ -6,10 +6,10 @@ away. Changes nothing on the machine.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 from vpnd.config import TABLES, Config, IPAddress, IPInterface, IPNetwork, PeerConfig, is_inside
 from vpnd.endpoint import Endpoint, is_domain
@@ -40,6 +40,29 @@ class Told:
     def is_push(self) -> bool:
         """Tells whether there is more than the MTU, which every peer tells."""
         return bool(self.addresses or self.routes or self.servers or self.domains)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "addresses": list(map(str, self.addresses)),
+            "routes": list(map(str, self.routes)),
+            "servers": list(map(str, self.servers)),
+            "domains": list(self.domains),
+            "mtu": self.mtu,
+        }
+
+    @classmethod
+    def from_json(cls, each: Mapping[str, Any]) -> Told:
+        """Raises ValueError, TypeError or KeyError where this is none of `to_json`."""
+        domains, mtu = tuple(each["domains"]), each["mtu"]
+        if not all(map(is_domain, domains)) or not isinstance(mtu, int | None):
+            raise ValueError("no push")
+        return cls(
+            tuple(map(ip_interface, each["addresses"])),
+            tuple(map(ip_network, each["routes"])),
+            tuple(map(ip_address, each["servers"])),
+            domains,
+            mtu,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +248,20 @@ class Pushes:
         return () if told is None else judge(config, peer, told, self._endpoints())[1]
 
     def accepted_of(self, config: Config, peer: PeerConfig) -> Accepted:
+        return self._accepted_of(config, peer, self._endpoints())
+
+    def _accepted_of(
+        self, config: Config, peer: PeerConfig, endpoints: Mapping[PublicKey, Endpoint]
+    ) -> Accepted:
         told = self.of(peer) if peer.enabled else None
-        return NOTHING if told is None else judge(config, peer, told, self._endpoints())[0]
+        return NOTHING if told is None else judge(config, peer, told, endpoints)[0]
 
     def accepted(self, config: Config) -> Accepted:
         """Tells what is in force of all peers together; of several MTUs the least."""
         if not self._told:
             return NOTHING
-        parts = [self.accepted_of(config, peer) for peer in config.peers if self.of(peer) is not None]
+        endpoints = self._endpoints()
+        parts = [self._accepted_of(config, peer, endpoints) for peer in config.peers]
         return Accepted(
             tuple(dict.fromkeys(each for part in parts for each in part.addresses)),
             tuple(dict.fromkeys(each for part in parts for each in part.routes)),
@@ -240,38 +269,3 @@ class Pushes:
             tuple(dict.fromkeys(each for part in parts for each in part.domains)),
             min((part.mtu for part in parts if part.mtu is not None), default=None),
         )
-
-
-# -- the file --
-
-
-def write_told(told: Mapping[PublicKey, Told]) -> str:
-    content = {
-        str(key): {
-            "addresses": list(map(str, each.addresses)),
-            "routes": list(map(str, each.routes)),
-            "servers": list(map(str, each.servers)),
-            "domains": list(each.domains),
-            "mtu": each.mtu,
-        }
-        for key, each in told.items()
-    }
-    return json.dumps(content, indent=1) + "\n"
-
-
-def read_told(text: str) -> dict[PublicKey, Told]:
-    """Raises ValueError, TypeError, KeyError or AttributeError where the text is none of `write_told`."""
-    return {PublicKey.from_base64(key): _read_one(each) for key, each in json.loads(text).items()}
-
-
-def _read_one(each: Mapping[str, list[str]]) -> Told:
-    domains, mtu = tuple(each["domains"]), each["mtu"]
-    if not all(map(is_domain, domains)) or not isinstance(mtu, int | None):
-        raise ValueError("no push")
-    return Told(
-        tuple(map(ip_interface, each["addresses"])),
-        tuple(map(ip_network, each["routes"])),
-        tuple(map(ip_address, each["servers"])),
-        domains,
-        mtu,
-    )

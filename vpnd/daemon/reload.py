@@ -69,12 +69,12 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets, settled: 
     plane = driver.plane
     if plane is None:
         raise PlaneError("gone", "the plane is gone and is being brought back; try again in a moment")
-    plan = instance.plan(config, secrets)
     inventory = plane.inventory()
     planes.give_options(plane, inventory, config)
-    await instance.give_link(plane, inventory, plan)
+    await instance.give_link(plane, inventory, instance.plan(config, secrets))
     async with instance.shaping:
-        await instance.shape_host(plan)
+        # Peers may have pushed something else while this waited for its turn.
+        await instance.shape_host(instance.plan(config, secrets))
         instance.config, instance.secrets = config, secrets
         if settled is not None:
             instance.leases.take(settled)
@@ -83,12 +83,12 @@ async def _apply(instance: Instance, config: Config, secrets: Secrets, settled: 
     instance.note_plane(plane)
     _remember_previous_keys(instance, old_config, old_secrets)
     wirings = wanted.wirings(config)
-    driver.rename(wirings)
+    driver.peers.rename(wirings)
     if _needs_new_device(instance, old_config, old_secrets):
         instance.rebuild_device()
     else:
         instance.configure_device()
-    driver.wire(wirings)
+    driver.peers.wire(wirings)
     driver.start()
     instance.resolver.watch(wanted.endpoint_names(config))
     await instance.fit_padding()

@@ -91,7 +91,7 @@ def peer_state(instance: Instance, peer: PeerConfig, snapshot: PeerSnapshot) -> 
 
 def _peer(instance: Instance, peer: PeerConfig, now: float) -> PeerReport:
     snapshot = instance.driver.device.snapshot(peer.public_key)
-    counters = instance.driver.counters(peer.public_key)
+    counters = instance.driver.peers.counters(peer.public_key)
     state, reason = peer_state(instance, peer, snapshot)
     endpoint = snapshot.endpoint or peer.endpoint
     return PeerReport(

@@ -72,7 +72,7 @@ async def report(instance: Instance, topic: Topic) -> object:  # noqa: PLR0911 -
 
 def _peer(instance: Instance, peer: PeerConfig) -> PeerDetail:
     snapshot = instance.driver.device.snapshot(peer.public_key)
-    counters = instance.driver.counters(peer.public_key)
+    counters = instance.driver.peers.counters(peer.public_key)
     state, reason = status.peer_state(instance, peer, snapshot)
     now = boottime()
     return PeerDetail(
@@ -139,7 +139,7 @@ def _macs(instance: Instance) -> tuple[MacReport, ...]:
             None if listed.is_static else now - listed.seen_at,
         )
         for listed in instance.driver.plane.list_macs()
-        if (name := instance.driver.name_of(listed.peer_id)) is not None
+        if (name := instance.driver.peers.name_of(listed.peer_id)) is not None
     )
 
 
@@ -172,7 +172,7 @@ def _drops(instance: Instance) -> Iterator[DropReport]:
         if number:
             yield DropReport(name, texts[name], number, None)
     for peer in instance.config.peers:
-        counters = instance.driver.counters(peer.public_key)
+        counters = instance.driver.peers.counters(peer.public_key)
         counted = {**device.snapshot(peer.public_key).refusals, **(counters.drops if counters else {})}
         for name, number in counted.items():
             if number:
@@ -222,7 +222,7 @@ def _refusing_paths(instance: Instance) -> str:
     """Tells whose paths refuse runs of datagrams; the plane sends these singly and tries again later."""
     refusing: dict[int, list[str]] = {}
     for peer in instance.config.peers:
-        counters = instance.driver.counters(peer.public_key)
+        counters = instance.driver.peers.counters(peer.public_key)
         if counters is not None and counters.gso_error:
             refusing.setdefault(counters.gso_error, []).append(peer.name)
     texts = []

@@ -21,7 +21,7 @@ from vpnd.config import (
     derived_mac,
     is_inside,
 )
-from vpnd.daemon.driver import PeerWiring
+from vpnd.daemon.plane_peers import PeerWiring
 from vpnd.daemon.pushes import NOTHING, Accepted
 from vpnd.daemon.switch import frame_rules
 from vpnd.endpoint import Endpoint, EndpointName

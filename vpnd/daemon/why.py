@@ -27,7 +27,7 @@ async def report(instance: Instance, peer: PeerConfig) -> WhyReport:
         return WhyReport(peer.name, (step,))
     key = peer.public_key
     case = Case(
-        instance, peer, instance.driver.device.snapshot(key), instance.driver.counters(key), boottime()
+        instance, peer, instance.driver.device.snapshot(key), instance.driver.peers.counters(key), boottime()
     )
     steps = [WhyStep("config", True, f"{peer.name} is configured and enabled"), *_plane(case)]
     steps += [await asyncio.to_thread(why_machine.link, case), why_outside.name(case)]
@@ -90,7 +90,7 @@ def _address(case: Case) -> Iterator[WhyStep]:
 
 
 def _inner(case: Case) -> Iterator[WhyStep]:
-    at = case.instance.driver.dropped_at(case.peer.public_key, "data_source", case.now)
+    at = case.instance.driver.peers.dropped_at(case.peer.public_key, "data_source", case.now)
     if case.counters is not None and at is not None and case.now - at < RECENT_S:
         yield _wrong_source(case, case.counters.drops["data_source"], case.now - at)
         return

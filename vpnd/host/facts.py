@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from vpnd.endpoint import Endpoint
 from vpnd.host.link import observe_addresses, observe_link
-from vpnd.host.netlink import Netlink, attribute
+from vpnd.host.netlink import Netlink
 from vpnd.host.plan import Interface, RoutePlan
-from vpnd.host.routes import RTM_GETROUTE, RTN_LOCAL, RTN_UNICAST, observe_routes
+from vpnd.host.route_messages import RTM_GETROUTE, RTN_LOCAL, RTN_UNICAST, list_routes
+from vpnd.host.routes import observe_routes
 from vpnd.host.rtnl import rtmsg
 from vpnd.host.sysctl import Sysctls
 
@@ -119,18 +120,14 @@ def routes_into(link: str) -> frozenset[RoutePlan]:
 
 def least_route_mtu(link: str) -> int | None:
     """Gives the smallest MTU that a route into the link has of its own; None where none has one."""
-    found = []
+    found: list[int] = []
     with Netlink() as netlink:
         standing = observe_link(netlink, link)
         if standing is None:
             return None
-        for family in (socket.AF_INET, socket.AF_INET6):
-            message = rtmsg()
-            message["family"], message["attrs"] = family, [["RTA_OIF", standing.index]]
-            for answer in netlink.dump(message, RTM_GETROUTE):
-                mtu = attribute(answer, "RTA_METRICS", "RTAX_MTU")
-                if mtu is not None and answer.get_attr("RTA_OIF") == standing.index:
-                    found.append(int(mtu))
+        for version in (4, 6):
+            routes = list_routes(netlink, version, output=standing.index)
+            found += [route.mtu for route in routes if route.mtu is not None]
     return min(found, default=None)
 
 

@@ -4,7 +4,7 @@ Owns the order of the steps and the memory of them. Holds no state between calls
 file, or what the disk would not take of it: link, addresses, routes, nft table and sysctls outlive
 the process that made them.
 
-Every call is synchronous, takes milliseconds (ten thousand new routes: seconds), and
+Every call is synchronous, takes milliseconds (ten thousand new routes: half a second), and
 may be made on an asyncio loop's own thread or in an executor. Two calls for one instance at
 the same time are the caller's mistake.
 """

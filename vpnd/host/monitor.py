@@ -23,7 +23,7 @@ from vpnd.host.link import (
 )
 from vpnd.host.netlink import Frame, Netlink, read_news
 from vpnd.host.plan import ROUTE_PROTOCOL, Interface
-from vpnd.host.routes import RTM_NEWROUTE, RTN_UNICAST
+from vpnd.host.route_messages import RTM_NEWROUTE, RTN_UNICAST
 from vpnd.host.rtnl import ifaddrmsg, ifinfmsg
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, rules of both

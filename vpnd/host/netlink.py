@@ -1,10 +1,11 @@
 """A conversation with the kernel's rtnetlink: one request, its answers, or an OSError.
 
-Owns the socket; pyroute2 owns the language (every message is one of its classes). Its own
-sockets are not used, because since 0.9 they drive an asyncio loop and refuse to work in a
-thread whose loop runs already, which is where the daemon lives. This one is plain and blocking,
-and the kernel answers before `send` returns. Safe on a loop's thread and in an executor alike;
-a Netlink belongs to the thread that opened it and to the network namespace that thread was in.
+Owns the socket; pyroute2 owns the language: every message is one of its classes, but for routes
+(route_messages.py) and the writing of rules. Its own sockets are not used, because since 0.9 they
+drive an asyncio loop and refuse to work in a thread whose loop runs already, which is where the daemon
+lives. This one is plain and blocking, and the kernel answers before `send` returns. Safe on a loop's
+thread and in an executor alike; a Netlink belongs to the thread that opened it and to the network
+namespace that thread was in.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
 _HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")  # its length with this, its kind
+_NUMBER = struct.Struct("=HHI")  # the same of a number of 32 bits, with it
+_NLA_TYPE_MASK = 0x3FFF
 
 # The kernel fills at most 32 KiB per dump message; a single link with many queues may be larger.
 _RECEIVE_BYTES = 256 * 1024
@@ -70,11 +74,13 @@ class Netlink:
 
         A listing that the kernel says was disturbed by a change is asked for again.
         """
-        for _ in range(_DUMP_TRIES):
-            frames, is_disturbed = self._converse(message, kind, NLM_F_DUMP)
-            if not is_disturbed:
-                return [_decoded(message, frame) for frame in frames]
-        raise OSError(errno.EAGAIN, "the kernel's tables change too fast to be listed")
+        frames = _undisturbed(lambda: self._converse(message, kind, NLM_F_DUMP))
+        return [_decoded(message, frame) for frame in frames]
+
+    def dump_raw(self, body: bytes, kind: int) -> list[bytes]:
+        """The same for a message that the caller has written; it and the answers are without the header."""
+        frames = _undisturbed(lambda: self._converse_raw(body, kind, NLM_F_DUMP))
+        return [frame.data[_HEADER.size :] for frame in frames]
 
     def get(self, message: Any, kind: int) -> Any:
         """Gives the one object that `message` asks for; OSError where there is none."""
@@ -89,10 +95,13 @@ class Netlink:
 
     def change_raw(self, body: bytes, kind: int, flags: int = 0) -> None:
         """Makes a change whose message the caller has written; `body` is what follows the header."""
+        self._converse_raw(body, kind, NLM_F_ACK | flags)
+
+    def _converse_raw(self, body: bytes, kind: int, flags: int) -> tuple[list[Frame], bool]:
         self._sequence += 1
         length = _HEADER.size + len(body)
-        header = _HEADER.pack(length, kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, 0)
-        self._exchange(header + body)
+        header = _HEADER.pack(length, kind, NLM_F_REQUEST | flags, self._sequence, 0)
+        return self._exchange(header + body)
 
     def _converse(self, message: Any, kind: int, flags: int) -> tuple[list[Frame], bool]:
         self._sequence += 1
@@ -153,6 +162,21 @@ def read_news(source: socket.socket) -> Iterator[Frame | None]:
             yield from split_frames(data)
 
 
+def pack_number(kind: int, value: int) -> bytes:
+    """Writes an attribute that is a number of 32 bits."""
+    return _NUMBER.pack(_NUMBER.size, kind, value)
+
+
+def split_attributes(message: bytes, offset: int) -> Iterator[tuple[int, int, int]]:
+    """Gives kind, begin and end of each attribute from `offset` on; ends at the first that is not whole."""
+    while offset + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, offset)
+        if length < _ATTRIBUTE.size or offset + length > len(message):
+            return
+        yield kind & _NLA_TYPE_MASK, offset + _ATTRIBUTE.size, offset + length
+        offset += (length + 3) & ~3
+
+
 def attribute(message: Any, *path: str) -> Any:
     """Gives the attribute at the end of a path of nested names, or None where a part is missing."""
     for name in path:
@@ -160,6 +184,14 @@ def attribute(message: Any, *path: str) -> Any:
             return None
         message = message.get_attr(name)
     return message
+
+
+def _undisturbed(ask: Callable[[], tuple[list[Frame], bool]]) -> list[Frame]:
+    for _ in range(_DUMP_TRIES):
+        frames, is_disturbed = ask()
+        if not is_disturbed:
+            return frames
+    raise OSError(errno.EAGAIN, "the kernel's tables change too fast to be listed")
 
 
 def _decoded(message: Any, frame: Frame) -> Any:
@@ -184,12 +216,7 @@ def _raise_refusal(frame: Frame) -> None:
 
 
 def _kernel_words(attributes: bytes) -> str:
-    offset = 0
-    while offset + 4 <= len(attributes):
-        length, kind = struct.unpack_from("=HH", attributes, offset)
-        if length < 4:
-            break
-        if kind & 0x3FFF == _NLMSGERR_ATTR_MSG:
-            return attributes[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += (length + 3) & ~3
+    for kind, begin, end in split_attributes(attributes, 0):
+        if kind == _NLMSGERR_ATTR_MSG:
+            return attributes[begin:end].rstrip(b"\0").decode(errors="replace")
     return ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vpnd.host.link import Step
-from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink
+from vpnd.host.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, pack_number
 from vpnd.host.plan import ROUTE_PROTOCOL, Change, FullTunnelPlan
 from vpnd.host.rtnl import fibmsg
 
@@ -30,7 +30,6 @@ _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _F
     21,
 )
 _HEADER = struct.Struct("=8BI")  # family, bits of dst, of src, tos, table, 0, 0, action; flags
-_NUMBER = struct.Struct("=HHI")
 _BYTE = struct.Struct("=HHB3x")
 _ANY_MARK = 0xFFFFFFFF
 _NO_SUPPRESSION = 0xFFFFFFFF
@@ -139,5 +138,5 @@ def _body(rule: _Rule) -> bytes:
     if rule.spares_default:
         numbers.append((_FRA_SUPPRESS_PREFIXLEN, 0))
     parts = [_HEADER.pack(family, 0, 0, 0, table, 0, 0, _FR_ACT_TO_TBL, flags)]
-    parts += [_NUMBER.pack(_NUMBER.size, kind, value) for kind, value in numbers]
+    parts += [pack_number(kind, value) for kind, value in numbers]
     return b"".join([*parts, _BYTE.pack(5, _FRA_PROTOCOL, ROUTE_PROTOCOL)])

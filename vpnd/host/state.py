@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vpnd.durable import sync
+
 FILE_NAME = "host.json"
 _VERSION = 1
 
@@ -89,16 +91,14 @@ def store(file: Path, record: Record) -> None:
     }
     draft = file.with_suffix(".json.new")
     try:
-        with draft.open("wb") as stream:
-            stream.write(json.dumps(value, indent=1).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        draft.write_bytes(json.dumps(value, indent=1).encode() + b"\n")
+        sync(draft)
         draft.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
-    _sync_directory(file.parent)
+    sync(file.parent)
 
 
 def erase(file: Path) -> None:
@@ -127,13 +127,5 @@ def alone(file: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -6,9 +6,8 @@ Owns a netlink socket for a loop's reader; asks nothing and changes nothing.
 from __future__ import annotations
 
 import socket
-import struct
 
-from vpnd.host.netlink import read_news
+from vpnd.host.netlink import read_news, split_attributes
 from vpnd.host.table import table_name
 
 _NETLINK_NETFILTER = 12
@@ -59,12 +58,7 @@ class TableMonitor:
     def _is_ours(self, kind: int, data: bytes) -> bool:
         if kind >> 8 != _SUBSYSTEM_NFTABLES:
             return False
-        offset = _AFTER_HEADERS
-        while offset + 4 <= len(data):
-            length, attribute = struct.unpack_from("=HH", data, offset)
-            if length < 4:
-                return False
-            if attribute & 0x3FFF == _NFTA_TABLE:
-                return data[offset + 4 : offset + length] == self._name
-            offset += (length + 3) & ~3
+        for attribute, begin, end in split_attributes(data, _AFTER_HEADERS):
+            if attribute == _NFTA_TABLE:
+                return data[begin:end] == self._name
         return False

@@ -56,6 +56,7 @@ class Channel:
         self._gathered_view = self._gathered.buffer()
         self._gathered_size = 0
         self._gathers = False
+        self._refused: list[PlaneError] | None = None  # while requests are done together
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -118,6 +119,30 @@ class Channel:
         finally:
             self._gathers = False
             self.flush()
+
+    def do(self, request: WireType, body: bytes) -> None:
+        """Has a request done that brings nothing back: at once, or `together` with others. PlaneError."""
+        if self._refused is None:
+            self.ask(request, body)
+        else:
+            self.tell_only(request, body)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """While it lasts, what is to be done is waited for at its end only: then all of it was tried.
+
+        Raises PlaneError, also for the first request that was refused.
+        """
+        refused: list[PlaneError] = []
+        self._refused = refused
+        try:
+            with self.gathering():
+                yield
+            self.ask(WireType.INVENTORY)  # requests are answered in their order: refusals come before this
+        finally:
+            self._refused = None
+        if refused:
+            raise refused[0]
 
     def flush(self) -> None:
         """Sends what was gathered; raises as `send` does."""
@@ -209,6 +234,8 @@ class Channel:
         kind, _, error, body = message
         if not kind & wire.REPLY:
             self._keep_event(read_event(kind, body), room)
+        elif error and self._refused is not None:
+            self._refused.append(PlaneError(*wire.error_of(error)))
         elif error:
             name, _ = wire.error_of(error)
             self._events.append(RequestRefused(_request_name(kind), name))

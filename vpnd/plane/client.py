@@ -138,6 +138,12 @@ class PlaneClient:
         """While it lasts, requests with wait=False leave together, at its end at the latest."""
         return self._channel.gathering()
 
+    def together(self) -> AbstractContextManager[None]:
+        """While it lasts, changes of peers and their networks are not waited for one by one; at its end all
+        were made, or PlaneError tells why the first of the others was not.
+        """
+        return self._channel.together()
+
     @property
     def has_events(self) -> bool:
         """Tells of events that came while a request waited: the descriptor does not show them."""
@@ -198,12 +204,12 @@ class PlaneClient:
             head = wire.SET_PEER_REQUEST.pack(
                 peer_id, flags, public_key.raw, wire.pack_endpoint(endpoint), len(chunk)
             )
-            self._channel.ask(WireType.SET_PEER, head + b"".join(chunk))
+            self._channel.do(WireType.SET_PEER, head + b"".join(chunk))
             flags, endpoint = PeerFlag.APPEND_NETWORKS, None
 
     def remove_peer(self, peer_id: int) -> None:
         """Forgets the peer with its networks, sessions and staged packets."""
-        self._channel.ask(WireType.REMOVE_PEER, wire.PEER_REQUEST.pack(peer_id))
+        self._channel.do(WireType.REMOVE_PEER, wire.PEER_REQUEST.pack(peer_id))
 
     def flush_staged(self, peer_id: int) -> None:
         """Drops the packets that wait for a session with the peer."""
@@ -215,7 +221,7 @@ class PlaneClient:
 
     def set_peer_frames(self, peer_id: int, rules: FrameRules) -> None:
         """Sets what Ethernet frames the peer may send and get (TAP), whole each time."""
-        self._channel.ask(WireType.SET_PEER_FRAMES, pack_rules(peer_id, rules))
+        self._channel.do(WireType.SET_PEER_FRAMES, pack_rules(peer_id, rules))
 
     def set_options(self, mac_limit: int, mac_age_s: int, offloads: Offload = Offload.ALL) -> None:
         """Sets how many MAC addresses one peer may show, how long an unseen one is kept, and which

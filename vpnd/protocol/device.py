@@ -1,13 +1,12 @@
 """Our end of the protocol: identity, peers, and the verbs that the driver calls.
 
-Owns the set of peers and the calendar of what falls due. Pure: `now` (seconds of
+Owns the set of peers, and what is done when one of them falls due. Pure: `now` (seconds of
 CLOCK_BOOTTIME) and all bytes come in, actions go out to be performed in order. Knows no
 socket, clock, log or generator of random bytes of its own.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from vpnd.errors import MalformedMessage, RejectedMessage
 from vpnd.keys import Identity, PublicKey, Secret
 from vpnd.protocol import dialogue, discovery, initiator, lifecycle, reconfigure, responder, upkeep
 from vpnd.protocol.actions import Action, SendControl, SendDatagram, SetEndpoint
+from vpnd.protocol.calendar import Calendar
 from vpnd.protocol.constants import (
     TIMERS,
     EnrolAnswer,
@@ -81,8 +81,7 @@ class Device:
         self._gate = Gate(self._local)
         self._roster = Roster()
         self._peers = self._roster.by_key
-        self._calendar: list[tuple[float, int, Peer]] = []
-        self._entries = 0
+        self._calendar = Calendar()
         self._look_at: dict[PublicKey, float] = {}  # when stamps matter again that do not move till then
         self._watch_at = math.inf  # the least of them
         self._changed: set[Peer] = set()  # since the last tick
@@ -357,17 +356,13 @@ class Device:
             if len(actions) > before:
                 self._schedule(peer)
         self._watch_at = min(self._look_at.values(), default=math.inf)
-        while (due := self._next_entry()) is not None and due[0] <= now:
-            heapq.heappop(self._calendar)
-            peer = due[2]
-            peer.due_at = math.inf
-            actions += self._acted(peer, upkeep.run_due(local, peer, now))
+        while (due := self._calendar.pop_due(now)) is not None:
+            actions += self._acted(due, upkeep.run_due(local, due, now))
         return actions
 
     def next_deadline(self, now: float) -> float | None:
         """When `tick` has to come at the latest; None where nothing lives."""
-        entry = self._next_entry()
-        moments = [self._watch_at] if entry is None else [self._watch_at, entry[0]]
+        moments = [self._watch_at, self._calendar.earliest()]
         if len(self._local.indices) > 0:
             # Stamps move without a word to us: they are looked at regularly.
             moments.append(max(self._ticked_at + self._local.timers.poll_s, now))
@@ -505,7 +500,7 @@ class Device:
         self._roster.remove(peer)
         self._look_at.pop(peer.key, None)
         self._changed.discard(peer)
-        peer.due_at = math.inf
+        self._calendar.put(peer, math.inf)
         return lifecycle.part_at_once(self._local, peer)
 
     def _ask(self, peer: Peer, now: float) -> Action:
@@ -517,21 +512,5 @@ class Device:
         return actions
 
     def _schedule(self, peer: Peer) -> None:
-        """Keeps exactly one valid entry of the peer in the calendar, at its next moment."""
         self._changed.add(peer)
-        due_at = peer.next_due(self._local.timers)
-        if due_at == peer.due_at:
-            return
-        peer.due_at = due_at
-        if due_at < math.inf:
-            self._entries += 1  # breaks ties, since peers have no order
-            heapq.heappush(self._calendar, (due_at, self._entries, peer))
-
-    def _next_entry(self) -> tuple[float, int, Peer] | None:
-        """The earliest entry that still holds; the outdated before it are dropped."""
-        while self._calendar:
-            entry = self._calendar[0]
-            if entry[2].due_at == entry[0]:
-                return entry
-            heapq.heappop(self._calendar)
-        return None
+        self._calendar.put(peer, peer.next_due(self._local.timers))

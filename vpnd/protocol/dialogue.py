@@ -28,8 +28,8 @@ def offer_push(peer: Peer, session: Session, timers: Timers, now: float) -> list
     if peer.slots.current is not session or not session.features & Feature.PARAMS:
         return []
     content = peer.options.pushed()
-    if content == peer.delivered_push:
-        peer.push = None
+    # While another one is not acknowledged, the peer may know that one by now.
+    if peer.push is None and content == peer.delivered_push:
         return []
     # Boot time as the least number: greater than all of an earlier run of ours in the same epoch, though
     # an operator may reload several times a second.
@@ -41,7 +41,8 @@ def offer_push(peer: Peer, session: Session, timers: Timers, now: float) -> list
 def resend_push(peer: Peer, push: Push, timers: Timers, now: float) -> list[Action]:
     """Repeats what was not acknowledged; after the last time the next session tries anew."""
     if push.resends_left == 0 or peer.slots.current is None:
-        peer.push = None
+        # It may have arrived all the same.
+        peer.push = peer.delivered_push = None
         return []
     push.resends_left -= 1
     push.next_at = now + timers.params_resend_s

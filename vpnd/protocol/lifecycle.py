@@ -42,7 +42,7 @@ def follow_placement(local: Local, peer: Peer, local_index: int, slot: Slot, now
             actions.append(SendKeepalive(peer.key))
         actions += finish(local, peer, session, now)
         if session.pushed is not None:
-            peer.delivered_push = session.pushed
+            peer.delivered_push, peer.push = session.pushed, None
     actions += _follow_epoch(local, peer, session)
     current = peer.slots.current
     if current is not None and current.is_adopted:

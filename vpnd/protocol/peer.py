@@ -229,7 +229,7 @@ class Peer:
     confirmation: Confirmation | None = None
     push: Push | None = None
     push_sequence: int = 0
-    delivered_push: bytes | None = b""  # None: what an earlier life of ours told is not known
+    delivered_push: bytes | None = b""  # None: not known, as after a restart of ours
     applied_sequence: int = -1
     farewell: Farewell | None = None
     pings: dict[int, tuple[float, bool]] = field(default_factory=dict)  # opaque: sent at, asked for
