@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -88,14 +89,19 @@ def _measure(options: argparse.Namespace, results: Results, console: Console) ->
         task = progress.add_task("", total=None)
         tell = _teller(progress, lambda text: progress.update(task, description=text), console)
         systems = options.systems if set(options.measures) & set(_PAIR_NAMES) else []
-        with standing(systems, results, tell) as pairs:
-            tell("watching how quiet the machine is")
-            busy_idle = busy_share(_WATCH_S)
-            trials = pair_trials(systems, pairs, options.measures, options.seconds)
-            hubs = hub_trials(options.measures, options.seconds) if options.with_hubs else []
-            progress.update(task, total=sum(map(len, trials + hubs)) * options.rounds)
-            carry_out(trials, options.rounds, results, tell=tell, step=lambda: progress.advance(task))
-        carry_out(hubs, options.rounds, results, tell=tell, step=lambda: progress.advance(task))
+        hubs = hub_trials(options.measures, options.seconds) if options.with_hubs else []
+        busy_idle = 0.0
+        for number in range(options.rounds):
+            with standing(systems, results, tell) as pairs:
+                if number == 0:
+                    tell("watching how quiet the machine is")
+                    busy_idle = busy_share(_WATCH_S)
+                trials = pair_trials(systems, pairs, options.measures, options.seconds, number)
+                progress.update(task, total=(len(trials) + len(hubs)) * options.rounds)
+                missing = {system.name for system in systems} - pairs.keys()
+                step = partial(progress.advance, task)
+                carry_out(trials, number, results, missing=missing, tell=tell, step=step)
+            carry_out(hubs, number, results, tell=tell, step=step)
     return busy_idle
 
 

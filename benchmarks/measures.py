@@ -29,11 +29,17 @@ IMIX = (36, 548, 36, 36, 548, 36, 1372, 36, 548, 36, 548, 36)
 
 @dataclass(frozen=True)
 class Measure:
-    """`take(pair, seconds)` gives figures by name; `about` says it to who asks for --help."""
+    """`take(pair, seconds)` gives figures by name; `about` says it to who asks for --help.
+
+    Measures of one `family` are compared with each other too. `near` names the systems that a bar tells
+    apart by a few per cent: they are taken several times in a round.
+    """
 
     name: str
+    family: str
     about: str
     take: Callable[[Pair, int], Taken]
+    near: frozenset[str] = frozenset()
 
 
 def _tcp(pair: Pair, seconds: int, *, figure: str, options: str, cpu: str = "") -> Taken:
@@ -119,35 +125,53 @@ def throughput(pair: Pair, seconds: int) -> float:
     return tcp_mbit(iperf3(pair.left, pair.right, pair.address, seconds=seconds)) / 1e3
 
 
+_NEAR_VARIANTS = frozenset({"vpnd", "vpnd-tap", "vpnd-10000"})
 MEASURES = (
     Measure(
         "tcp1",
+        "tcp",
         "one TCP stream left to right, and its CPU",
         partial(_tcp, figure="tcp1_out", options="", cpu="cpu_out"),
+        _NEAR_VARIANTS,
+    ),
+    Measure(
+        "tcp4",
+        "tcp",
+        "four TCP streams left to right",
+        partial(_tcp, figure="tcp4_out", options="-P 4"),
+        frozenset({"vpnd"}),
     ),
     Measure(
         "tcp1-back",
+        "tcp",
         "one TCP stream right to left, and its CPU",
         partial(_tcp, figure="tcp1_back", options="-R", cpu="cpu_back"),
+        _NEAR_VARIANTS,
     ),
-    Measure("tcp4", "four TCP streams left to right", partial(_tcp, figure="tcp4_out", options="-P 4")),
     Measure(
-        "tcp4-back", "four TCP streams right to left", partial(_tcp, figure="tcp4_back", options="-P 4 -R")
+        "tcp4-back",
+        "tcp",
+        "four TCP streams right to left",
+        partial(_tcp, figure="tcp4_back", options="-P 4 -R"),
+        frozenset({"vpnd"}),
     ),
-    Measure("rtt", "round trips of an idle tunnel", _idle_rtt),
-    Measure("rtt-loaded", "round trips beside one TCP stream", _loaded_rtt),
+    Measure("rtt", "rtt", "round trips of an idle tunnel", _idle_rtt, frozenset({"fastd", "vpnd"})),
+    Measure("rtt-loaded", "rtt", "round trips beside one TCP stream", _loaded_rtt),
     Measure(
         "udp100",
+        "udp",
         "datagrams of 100 bytes that arrive",
         partial(_datagrams, figure="udp100", sizes=(100,), in_mbit=False),
     ),
     Measure(
         "udp1400",
+        "udp",
         "datagrams that fill packets of 1400 bytes",
         partial(_datagrams, figure="udp1400", sizes=(1372,), in_mbit=False),
     ),
     Measure(
         "imix",
+        "udp",
         "packets of 64, 576 and 1400 bytes, 7:4:1",
         partial(_datagrams, figure="imix", sizes=IMIX, in_mbit=True),
     ),

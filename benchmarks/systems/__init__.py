@@ -13,15 +13,9 @@ from benchmarks.systems.vtun import Vtun
 from benchmarks.systems.wireguard_go import WireguardGo
 
 _VPND, *_VARIANTS = systems()
-PEERS: tuple[System, ...] = (
-    NoTunnel(),
-    _VPND,
-    OpenVpn(),
-    Fastd(),
-    Tinc(),
-    Vtun(),
-    WireguardGo(),
-    Nebula(),
-)
+_LIMIT = NoTunnel()
+_OTHERS: tuple[System, ...] = (Fastd(), OpenVpn(), Tinc(), Vtun(), WireguardGo(), Nebula())
+PEERS: tuple[System, ...] = (_LIMIT, _VPND, *_OTHERS)
 VARIANTS: tuple[System, ...] = tuple(_VARIANTS)
-SYSTEMS = PEERS + VARIANTS
+# In the order in which they are measured: beside vpnd, on either side, stand those that come nearest.
+SYSTEMS: tuple[System, ...] = (_LIMIT, *reversed(_OTHERS), _VPND, *VARIANTS)

@@ -127,11 +127,11 @@ def systems() -> tuple[VpndSystem, ...]:
     copy, chacha20 = partial(plane_variant, "copy"), partial(plane_variant, "chacha20")
     return (
         VpndSystem(),
+        VpndSystem("vpnd-tap", "an Ethernet link", kind="tap"),
+        VpndSystem("vpnd-10000", "10,000 configured peers", peers=10_000),
         VpndSystem("vpnd-copy", "sealing left out: the copy limit", program=copy),
+        VpndSystem("vpnd-1000", "1,000 configured peers", peers=1000),
+        VpndSystem("vpnd-workers", "two workers per direction", workers=2),
         VpndSystem("vpnd-openssl", "AES-256-GCM by OpenSSL", options=("--aead", "openssl")),
         VpndSystem("vpnd-chacha20", "ChaCha20-Poly1305", program=chacha20),
-        VpndSystem("vpnd-tap", "an Ethernet link", kind="tap"),
-        VpndSystem("vpnd-workers", "two workers per direction", workers=2),
-        VpndSystem("vpnd-1000", "1,000 configured peers", peers=1000),
-        VpndSystem("vpnd-10000", "10,000 configured peers", peers=10_000),
     )
