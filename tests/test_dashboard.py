@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.status_reports import status
-from vpnd.control import metric_names, to_openmetrics
+from vpnd.control.metrics import metric_names, to_openmetrics
 
 DASHBOARD: dict[str, Any] = json.loads(
     (Path(__file__).resolve().parent.parent / "docs/metrics/grafana.json").read_text()

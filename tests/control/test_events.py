@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 
 import vpnd
 from tests.control.strategies import reports
-from vpnd.control import (
-    EventState,
-    LogEvent,
-    MonitorEvent,
-    PeerEvent,
-    PeerState,
-    decode_reply,
-    encode_reply,
-    event_time,
-    from_json,
-    to_json,
-)
+from vpnd.control import PeerState, decode_reply, encode_reply, from_json, to_json
+from vpnd.control.events import EventState, LogEvent, MonitorEvent, PeerEvent, event_time
 
 SCHEMA = json.loads((Path(vpnd.__file__).parent / "monitor.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -8,14 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_fd_to_metric_families
 
 from tests.fakes.status_reports import BERLIN, BERLIN_KEY, OSLO, SITE_KEY, site, status
-from vpnd.control import (
-    HealthFinding,
-    PlaneReport,
-    StatusReport,
-    metric_names,
-    to_openmetrics,
-    to_prometheus,
-)
+from vpnd.control import HealthFinding, PlaneReport, StatusReport
+from vpnd.control.metrics import metric_names, to_openmetrics, to_prometheus
 
 GOLDEN = f"""\
 # TYPE vpnd_instance info

@@ -6,32 +6,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vpnd.control.capture
+import vpnd.control.reports
+import vpnd.control.status
 from tests.control.strategies import reports
 from tests.fakes.status_reports import BERLIN_KEY, status
-from vpnd import control
 from vpnd.control import (
     EXIT_CODES,
     HealthFinding,
-    PingEcho,
-    PingSummary,
     StatusReport,
-    WhyReport,
-    WhyStep,
     decode_reply,
     encode_error,
     encode_reply,
     exit_code_of,
     from_json,
+    is_healthy,
+    no_such_peer,
     parse_json,
     to_json,
     to_text,
 )
+from vpnd.control.reports import PingEcho, PingSummary, WhyReport, WhyStep
 from vpnd.errors import ControlError
 
 REPORTS = [
-    getattr(control, name) for name in control.__all__ if name.endswith("Report") or name.startswith("Ping")
+    kind
+    for module in (vpnd.control.capture, vpnd.control.reports, vpnd.control.status)
+    for name, kind in vars(module).items()
+    if name.endswith("Report") or name.startswith("Ping")
 ]
-REPORTS = [kind for kind in REPORTS if isinstance(kind, type) and kind is not control.Ping]
 
 
 @pytest.mark.parametrize("kind", REPORTS, ids=lambda kind: str(kind.__name__))
@@ -150,24 +153,24 @@ def test_a_peer_nobody_has_is_answered_with_those_there_are() -> None:
     with pytest.raises(ControlError, match=r'site has no peer "rome"; it has berlin, lyon, oslo\Z') as caught:
         site.with_only("rome")
     assert caught.value.code == "no-such-peer"
-    assert str(control.no_such_peer("site", "a", ())) == 'site has no peer "a"; it has none'
+    assert str(no_such_peer("site", "a", ())) == 'site has no peer "a"; it has none'
     many = tuple(f"p{number}" for number in range(11))
-    assert str(control.no_such_peer("site", "a", many)).endswith("p8, p9, …")
+    assert str(no_such_peer("site", "a", many)).endswith("p8, p9, …")
 
 
 def test_an_instance_is_healthy_while_every_enabled_peer_is_up_and_nothing_was_found() -> None:
     (site,) = status().instances
     up, _, down = site.peers
     finding = HealthFinding("clock", "the clock went back", "set it")
-    assert not site.is_healthy
-    assert status(peers=(up,)).instances[0].is_healthy
-    assert status(peers=()).instances[0].is_healthy
-    assert not status(peers=(up, down)).instances[0].is_healthy
-    assert not status(peers=(up,), state="degraded").instances[0].is_healthy
-    assert not status(peers=(up,), health=(finding,)).instances[0].is_healthy
+    assert not is_healthy(site)
+    assert is_healthy(status(peers=(up,)).instances[0])
+    assert is_healthy(status(peers=()).instances[0])
+    assert not is_healthy(status(peers=(up, down)).instances[0])
+    assert not is_healthy(status(peers=(up,), state="degraded").instances[0])
+    assert not is_healthy(status(peers=(up,), health=(finding,)).instances[0])
     notice = HealthFinding("path-small", "the path is narrow", "", level="notice")
-    assert status(peers=(up,), health=(notice,)).instances[0].is_healthy
-    assert not status(peers=(up,), health=(notice, finding)).instances[0].is_healthy
+    assert is_healthy(status(peers=(up,), health=(notice,)).instances[0])
+    assert not is_healthy(status(peers=(up,), health=(notice, finding)).instances[0])
 
 
 def test_the_cause_is_the_first_check_that_failed() -> None:

@@ -2,7 +2,8 @@ import json
 
 from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import Reconnect, ReconnectReport, Reload, ReloadChange, ReloadReport, to_json
+from vpnd.control import Reconnect, Reload, to_json
+from vpnd.control.reports import ReconnectReport, ReloadChange, ReloadReport
 from vpnd.errors import ControlError
 
 CHANGES = (

@@ -15,7 +15,8 @@ from tests.ctl.console import Console, Result
 from tests.enrol.test_token import TERMS, TOKEN
 from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import status
-from vpnd.control import Reload, ReloadReport, Status
+from vpnd.control import Reload, Status
+from vpnd.control.reports import ReloadReport
 from vpnd.ctl import join
 from vpnd.endpoint import Endpoint
 from vpnd.enrol import enrol as enrolling

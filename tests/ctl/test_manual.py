@@ -4,7 +4,8 @@ import pytest
 
 import tests
 from tests.ctl.test_status import GOLDEN
-from vpnd.control import EXIT_CODES, PING_SIZE_LIMIT, TOPICS, StatusReport, to_openmetrics
+from vpnd.control import EXIT_CODES, PING_SIZE_LIMIT, TOPICS, StatusReport
+from vpnd.control.metrics import to_openmetrics
 from vpnd.ctl.main import load_verbs
 
 MANUAL = (Path(tests.__file__).parent.parent / "docs" / "vpnctl.md").read_text()

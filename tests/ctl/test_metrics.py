@@ -3,7 +3,8 @@ import pytest
 from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import site, status
-from vpnd.control import Status, StatusReport, to_openmetrics, to_prometheus
+from vpnd.control import Status, StatusReport
+from vpnd.control.metrics import to_openmetrics, to_prometheus
 from vpnd.errors import ControlError
 
 

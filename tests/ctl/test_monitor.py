@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.ctl.console import Console
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import Began, LogEvent, Monitor, event_time
+from vpnd.control import Monitor
+from vpnd.control.events import Began, LogEvent, event_time
 from vpnd.errors import ControlError
 
 NOW = event_time(0)

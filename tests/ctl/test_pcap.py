@@ -13,8 +13,8 @@ import pytest
 
 from tests.ctl.console import Console
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import CAPTURE_LAYOUT, CaptureReport, Pcap
-from vpnd.control.capture import CAPTURE_HEAD, CAPTURE_SLOT
+from vpnd.control import Pcap
+from vpnd.control.capture import CAPTURE_HEAD, CAPTURE_LAYOUT, CAPTURE_SLOT, CaptureReport
 from vpnd.errors import ControlError
 from vpnd.plane import wire
 

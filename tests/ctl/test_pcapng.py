@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from tests.plane.packets import checksum, ipv4
-from vpnd.control import Copy
+from vpnd.control.capture import Copy
 from vpnd.ctl.pcapng import INNER, OUTER, PcapngWriter
 
 AT_NS = 1_795_293_671_250_000_000

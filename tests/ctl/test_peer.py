@@ -13,7 +13,8 @@ import pytest
 from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import BERLIN, status
-from vpnd.control import Reload, ReloadChange, ReloadReport, Status
+from vpnd.control import Reload, Status
+from vpnd.control.reports import ReloadChange, ReloadReport
 from vpnd.ctl import invite
 from vpnd.errors import ControlError
 

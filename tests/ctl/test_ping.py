@@ -5,7 +5,8 @@ import pytest
 
 from tests.ctl.console import Console
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import Ping, PingEcho, PingSummary, encode_reply
+from vpnd.control import Ping, encode_reply
+from vpnd.control.reports import PingEcho, PingSummary
 from vpnd.ctl.client import Client
 from vpnd.errors import ControlError
 

@@ -6,7 +6,8 @@ import pytest
 from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
 from tests.fakes.status_reports import BERLIN_KEY, OSLO_KEY
-from vpnd.control import (
+from vpnd.control import PreviousKeyReport, Show, to_json
+from vpnd.control.reports import (
     ConfigReport,
     DropReport,
     DropsReport,
@@ -20,12 +21,9 @@ from vpnd.control import (
     OffloadsReport,
     PeerDetail,
     PeersReport,
-    PreviousKeyReport,
     RouteReport,
     RoutesReport,
     SettingReport,
-    Show,
-    to_json,
 )
 from vpnd.errors import ControlError
 

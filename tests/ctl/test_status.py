@@ -68,6 +68,22 @@ def test_json_is_the_report_as_it_stands(console: Console) -> None:
     assert result.code == 1
 
 
+def test_json_passes_on_what_a_later_daemon_tells(console: Console) -> None:
+    later = to_json(status(peers=(BERLIN,)))
+    later["instances"][0]["moon"] = "full"
+    with daemon(console, later):
+        result = console.run("--json", "status")
+    assert json.loads(result.out) == later
+    assert result.code == 0
+
+
+def test_json_of_another_language_is_refused(console: Console) -> None:
+    with daemon(console, to_json(status()) | {"schema": "vpnd.status/2"}):
+        result = console.run("--json", "status")
+    assert result.code == 1
+    assert "site answers in another language" in result.err
+
+
 @pytest.mark.parametrize(
     ("peers", "code"),
     [

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -62,7 +61,7 @@ def test_no_character_is_too_much_for_the_stream() -> None:
     terminal = Terminal.of(out, err, {}, may_colour=False)
     terminal.print("caf\u00e9 \ud800")
     terminal.print_error("\u2717")
-    terminal.print_json({"name": "caf\u00e9"}, is_indented=False)
+    terminal.print_json_line({"name": "caf\u00e9"})
     assert out.text() == 'caf\\xe9 \\ud800\n{"name": "caf\\u00e9"}\n'
     assert err.text() == "\\u2717\n"
 
@@ -77,5 +76,12 @@ def test_a_stream_without_encoding_counts_as_plain(tmp_path: Path) -> None:
 def test_json_keeps_the_characters_a_terminal_can_show() -> None:
     out = Stream("utf-8")
     Terminal.of(out, out, {}, may_colour=False).print_json({"name": "café"})
-    assert out.text() == '{\n  "name": "café"\n}\n'
-    assert json.loads(out.text()) == {"name": "café"}
+    assert out.text() == '{"name": "café"}\n'
+
+
+def test_json_is_laid_out_for_people_on_a_terminal_alone() -> None:
+    out = Stream("utf-8", is_terminal=True)
+    terminal = Terminal.of(out, out, {}, may_colour=False)
+    terminal.print_json({"name": "berlin"})
+    terminal.print_json_line({"name": "berlin"})
+    assert out.text() == '{\n  "name": "berlin"\n}\n{"name": "berlin"}\n'

@@ -6,7 +6,8 @@ import pytest
 
 from tests.ctl.console import Console
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import Wait, WaitReport
+from vpnd.control import Wait
+from vpnd.control.reports import WaitReport
 from vpnd.errors import ControlError
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from tests.ctl.console import Console, Result
 from tests.fakes.control_server import FakeDaemon
-from vpnd.control import Why, WhyReport, WhyStep, to_json
+from vpnd.control import Why, to_json
+from vpnd.control.reports import WhyReport, WhyStep
 from vpnd.errors import ControlError
 from vpnd.keys import Identity, generate_secret
 

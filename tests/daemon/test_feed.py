@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from vpnd.control import LogEvent, Lost, event_time
+from vpnd.control.events import LogEvent, Lost, event_time
 from vpnd.daemon.feed import READERS_LIMIT, WAITING_LIMIT, Feed, FeedEvent, Reader
 from vpnd.errors import ControlError
 

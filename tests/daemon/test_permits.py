@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from vpnd.config import Config, load
-from vpnd.control import GroupReport, GroupsReport, WhyStep
+from vpnd.control.reports import GroupReport, GroupsReport, WhyStep
 from vpnd.daemon import wanted
 from vpnd.daemon.permits import groups_report, why_steps
 from vpnd.host.filter import Refusal

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vpnd.config import Config, Secrets, load, read_secrets
-from vpnd.control import ReloadReport
+from vpnd.control.reports import ReloadReport
 from vpnd.daemon import planes, reload, wanted
 from vpnd.daemon.leasebook import LeaseBook
 from vpnd.daemon.pushes import NOTHING, Accepted

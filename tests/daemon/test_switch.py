@@ -8,7 +8,7 @@ import pytest
 
 from tests.config.site import BERLIN, LYON, OSLO
 from vpnd.config import Config, load
-from vpnd.control import WhyStep
+from vpnd.control.reports import WhyStep
 from vpnd.daemon import switch
 from vpnd.daemon.wanted import wirings
 from vpnd.plane.frames import FrameRules

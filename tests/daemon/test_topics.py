@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.daemon.test_planes import HOLDS_LINK, NOTHING
-from vpnd.control import OffloadReport, OffloadsReport
+from vpnd.control.reports import OffloadReport, OffloadsReport
 from vpnd.daemon import topics
 from vpnd.plane.inventory import Offloads
 from vpnd.plane.wire import Offload

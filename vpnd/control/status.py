@@ -114,12 +114,6 @@ class InstanceReport:
             raise no_such_peer(self.instance, peer, tuple(report.name for report in self.peers))
         return replace(self, peers=kept)
 
-    @property
-    def is_healthy(self) -> bool:
-        """Every enabled peer is up and nothing waits for the operator."""
-        peers_fine = all(peer.state in ("up", "disabled") for peer in self.peers)
-        return peers_fine and self.state == "up" and all(each.level == "notice" for each in self.health)
-
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
@@ -127,6 +121,36 @@ class StatusReport:
 
     schema: Literal["vpnd.status/1"] = field(default=STATUS_SCHEMA, kw_only=True)
     instances: tuple[InstanceReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHealth:
+    """The little of a PeerReport that tells whether it is well."""
+
+    state: PeerState
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHealth:
+    """The little of an InstanceReport that tells whether it is well."""
+
+    state: InstanceState
+    peers: tuple[PeerHealth, ...]
+    health: tuple[HealthFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusHealth:
+    """The little of a StatusReport that a reader needs who passes the rest on as it stands."""
+
+    schema: Literal["vpnd.status/1"] = field(default=STATUS_SCHEMA, kw_only=True)
+    instances: tuple[InstanceHealth, ...]
+
+
+def is_healthy(instance: InstanceReport | InstanceHealth) -> bool:
+    """Every enabled peer is up and nothing waits for the operator."""
+    peers_fine = all(peer.state in ("up", "disabled") for peer in instance.peers)
+    return peers_fine and instance.state == "up" and all(each.level == "notice" for each in instance.health)
 
 
 def no_such_peer(instance: str, peer: str, known: tuple[str, ...]) -> ControlError:

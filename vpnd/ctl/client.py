@@ -33,8 +33,12 @@ class Client:
 
     def ask(self, request: Request, kind: type[T], *, timeout_s: float = ANSWER_TIMEOUT_S) -> T:
         """Sends a request and gives its one answer. Raises ControlError."""
+        return self._read(kind, self.ask_json(request, timeout_s=timeout_s))
+
+    def ask_json(self, request: Request, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
+        """Sends a request and gives its one answer as JSON. Raises ControlError."""
         self._send(request, timeout_s)
-        return self._read(kind, self._receive(timeout_s))
+        return self._receive(timeout_s)
 
     def stream(self, request: Request, *, timeout_s: float | None = ANSWER_TIMEOUT_S) -> Iterator[Any]:
         """Sends a request and gives its answers as JSON for as long as the caller asks; each one may
@@ -71,7 +75,7 @@ class Client:
             self._receive(ANSWER_TIMEOUT_S)
 
     def read(self, kind: type[T], value: Any) -> T:
-        """Gives one of `stream`'s answers its shape. Raises ControlError."""
+        """Gives an answer its shape, one of `ask_json` or of `stream`. Raises ControlError."""
         return self._read(kind, value)
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
-from vpnd.control import EXIT_DONE, StatusReport, exit_code_of, to_openmetrics, to_prometheus
+from vpnd.control import EXIT_DONE, StatusReport, exit_code_of
+from vpnd.control.metrics import to_openmetrics, to_prometheus
 from vpnd.ctl import http
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.status import gather_status

@@ -10,7 +10,8 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
-from vpnd.control import Away, Monitor, event_time
+from vpnd.control import Monitor
+from vpnd.control.events import Away, event_time
 from vpnd.ctl.client import Client
 from vpnd.ctl.context import Context, Verb
 from vpnd.errors import ControlError
@@ -59,7 +60,7 @@ def _reopen(context: Context, wait_s: float) -> Client:
 
 
 def _print(context: Context, event: object) -> None:
-    context.terminal.print_json(event, is_indented=False)
+    context.terminal.print_json_line(event)
     context.terminal.out.flush()
 
 

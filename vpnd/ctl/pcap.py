@@ -19,7 +19,8 @@ from types import FrameType
 from typing import BinaryIO
 
 from vpnd import __version__
-from vpnd.control import CAPTURE_LAYOUT, EXIT_DONE, CaptureReport, Copy, Pcap, Ring
+from vpnd.control import EXIT_DONE, Pcap
+from vpnd.control.capture import CAPTURE_LAYOUT, CaptureReport, Copy, Ring
 from vpnd.ctl.client import Client
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.pcapng import INNER, OUTER, PcapngWriter

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address
 from typing import BinaryIO, Literal
 
-from vpnd.control import Copy, OuterEndpoint
+from vpnd.control.capture import Copy, OuterEndpoint
 
 SNAPLEN = 65535
 INNER, OUTER = 0, 1  # interfaces

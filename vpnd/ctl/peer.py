@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from vpnd.config.parse import parse_network, parse_peer_endpoint, parse_peer_name, parse_public_key
 from vpnd.config.peerfiles import Value, block_file, line_of_peer, peer_file, set_keys, write_keys
-from vpnd.control import EXIT_DONE, ReloadReport, Status, StatusReport
+from vpnd.control import EXIT_DONE, Status, StatusReport
+from vpnd.control.reports import ReloadReport
 from vpnd.ctl import invite
 from vpnd.ctl.client import Client
 from vpnd.ctl.context import Context, Verb

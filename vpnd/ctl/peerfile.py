@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vpnd.control import Reload, ReloadReport
+from vpnd.control import Reload
+from vpnd.control.reports import ReloadReport
 from vpnd.ctl.client import Client
 from vpnd.durable import sync
 from vpnd.errors import ControlError

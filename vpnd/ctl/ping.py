@@ -8,7 +8,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from vpnd.control import EXIT_DONE, EXIT_REFUSED, Ping, PingEcho, PingSummary
+from vpnd.control import EXIT_DONE, EXIT_REFUSED, Ping
+from vpnd.control.reports import PingEcho, PingSummary
 from vpnd.ctl.client import Client
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.format import format_milliseconds
@@ -41,7 +42,7 @@ def _echoes(client: Client, request: Ping) -> Iterator[PingEcho]:
 def _print_echo(context: Context, peer: str, echo: PingEcho) -> None:
     terminal = context.terminal
     if context.as_json:
-        terminal.print_json(echo, is_indented=False)
+        terminal.print_json_line(echo)
     elif echo.rtt_ms is None:
         terminal.print(f"no answer from {peer}: seq={echo.sequence}")
     else:
@@ -53,7 +54,7 @@ def _print_echo(context: Context, peer: str, echo: PingEcho) -> None:
 
 def _print_summary(context: Context, summary: PingSummary) -> None:
     if context.as_json:
-        context.terminal.print_json(summary, is_indented=False)
+        context.terminal.print_json_line(summary)
         return
     lost = summary.sent - summary.received
     share = f"{100 * lost / summary.sent:.0f}%" if summary.sent else "0%"

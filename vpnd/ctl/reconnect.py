@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from vpnd.control import EXIT_DONE, Reconnect, ReconnectReport
+from vpnd.control import EXIT_DONE, Reconnect
+from vpnd.control.reports import ReconnectReport
 from vpnd.ctl.context import Context, Verb
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from vpnd.control import EXIT_DONE, Reload, ReloadReport
+from vpnd.control import EXIT_DONE, Reload
+from vpnd.control.reports import ReloadReport
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.terminal import Terminal
 

@@ -9,9 +9,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vpnd.control import (
-    EXIT_DONE,
-    TOPICS,
+from vpnd.control import EXIT_DONE, TOPICS, Show
+from vpnd.control.reports import (
     ConfigReport,
     DropsReport,
     GroupsReport,
@@ -21,7 +20,6 @@ from vpnd.control import (
     PeerDetail,
     PeersReport,
     RoutesReport,
-    Show,
 )
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.format import format_age, format_left, format_milliseconds, table

@@ -6,16 +6,21 @@ Owns the wording and the columns; the figures come from the daemons.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from vpnd.control import (
     EXIT_DONE,
     EXIT_REFUSED,
+    STATUS_SCHEMA,
+    InstanceHealth,
     InstanceReport,
     PeerReport,
     Status,
+    StatusHealth,
     StatusReport,
     exit_code_of,
+    is_healthy,
 )
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.format import (
@@ -30,6 +35,9 @@ from vpnd.ctl.format import (
 from vpnd.ctl.terminal import Terminal
 from vpnd.endpoint import Endpoint, parse_endpoint
 from vpnd.errors import ControlError
+
+T = TypeVar("T", StatusReport, StatusHealth)
+Errors: TypeAlias = tuple[ControlError, ...]
 
 _NETWORKS_SHOWN = 4
 _HEADERS = ("PEER", "STATE", "ENDPOINT", "HANDSHAKE", "RTT", "RX", "TX", "NETWORKS")
@@ -49,41 +57,59 @@ STATE_COLOURS = {
 
 def run(context: Context, arguments: Namespace) -> int:
     """Prints the status; 0 if all that was asked for is up, 1 if something is not."""
-    report, errors = gather_status(context, getattr(arguments, "peer", None))
-    if context.as_json:
-        context.terminal.print_json(report)
-    else:
-        for number, instance in enumerate(report.instances):
-            context.terminal.print(*([""] if number else []), *_lines(instance, context.terminal))
+    peer = getattr(arguments, "peer", None)
+    is_fine, errors = (_print_json if context.as_json else _print_text)(context, peer)
     for error in errors:
         context.terminal.print_error(f"vpnctl: {error}")
     if errors:
         return exit_code_of(errors[0].code)
-    return EXIT_DONE if _is_fine(report, getattr(arguments, "peer", None)) else EXIT_REFUSED
+    return EXIT_DONE if is_fine else EXIT_REFUSED
 
 
-def gather_status(context: Context, peer: str | None) -> tuple[StatusReport, tuple[ControlError, ...]]:
+def gather_status(context: Context, peer: str | None) -> tuple[StatusReport, Errors]:
     """Asks every instance meant; one that errs does not hide the others.
 
     With a peer, instances without it are left out. Raises the first error if nobody answered well.
     """
-    reports: list[InstanceReport] = []
+    answers, errors = _ask_all(context, peer, StatusReport)
+    return StatusReport(tuple(instance for _, report in answers for instance in report.instances)), errors
+
+
+def _print_text(context: Context, peer: str | None) -> tuple[bool, Errors]:
+    report, errors = gather_status(context, peer)
+    for number, instance in enumerate(report.instances):
+        context.terminal.print(*([""] if number else []), *_lines(instance, context.terminal))
+    return _is_fine(report.instances, peer), errors
+
+
+def _print_json(context: Context, peer: str | None) -> tuple[bool, Errors]:
+    """Passes on what the daemons say as they say it, also what a later one tells that we do not know."""
+    answers, errors = _ask_all(context, peer, StatusHealth)
+    told = [instance for answer, _ in answers for instance in answer["instances"]]
+    context.terminal.print_json({"schema": STATUS_SCHEMA, "instances": told})
+    return _is_fine([instance for _, health in answers for instance in health.instances], peer), errors
+
+
+def _ask_all(context: Context, peer: str | None, kind: type[T]) -> tuple[list[tuple[Any, T]], Errors]:
+    """Gives each instance's answer, as JSON and read as a `kind`."""
+    answers: list[tuple[Any, T]] = []
     errors: list[ControlError] = []
     for client in context.open_all():
         with client:
             try:
-                reports += client.ask(Status(peer), StatusReport).instances
+                answer = client.ask_json(Status(peer))
+                answers.append((answer, client.read(kind, answer)))
             except ControlError as error:
                 errors.append(error)
-    if not reports and errors:
+    if not answers and errors:
         raise errors[0]
-    return StatusReport(tuple(reports)), tuple(error for error in errors if error.code != "no-such-peer")
+    return answers, tuple(error for error in errors if error.code != "no-such-peer")
 
 
-def _is_fine(report: StatusReport, peer: str | None) -> bool:
+def _is_fine(instances: Sequence[InstanceReport | InstanceHealth], peer: str | None) -> bool:
     if peer is None:
-        return all(instance.is_healthy for instance in report.instances)
-    return all(found.state == "up" for instance in report.instances for found in instance.peers)
+        return all(map(is_healthy, instances))
+    return all(found.state == "up" for instance in instances for found in instance.peers)
 
 
 def _lines(instance: InstanceReport, terminal: Terminal) -> Iterator[str]:

@@ -64,8 +64,15 @@ class Terminal:
         for line in lines:
             self.err.write(self._printable(line) + "\n")
 
-    def print_json(self, value: object, *, is_indented: bool = True) -> None:
-        """Prints a report, or what `json.dumps` takes."""
+    def print_json(self, value: object) -> None:
+        """Prints a report, or what `json.dumps` takes: on one line for programs, indented on a terminal."""
+        self._write_json(value, is_indented=self.out.isatty())
+
+    def print_json_line(self, value: object) -> None:
+        """Prints one of many, a line each, wherever that is read."""
+        self._write_json(value, is_indented=False)
+
+    def _write_json(self, value: object, *, is_indented: bool) -> None:
         self.out.write(to_text(value, is_indented=is_indented, is_ascii=not self.has_unicode) + "\n")
 
     def _printable(self, line: str) -> str:

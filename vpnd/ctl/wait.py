@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from vpnd.control import EXIT_DONE, Wait, WaitReport
+from vpnd.control import EXIT_DONE, Wait
+from vpnd.control.reports import WaitReport
 from vpnd.ctl.client import ANSWER_TIMEOUT_S
 from vpnd.ctl.context import Context, Verb
 from vpnd.errors import ControlError

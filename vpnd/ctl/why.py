@@ -8,7 +8,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from vpnd.control import EXIT_DONE, EXIT_NOT_RUNNING, EXIT_REFUSED, Why, WhyReport, WhyStep
+from vpnd.control import EXIT_DONE, EXIT_NOT_RUNNING, EXIT_REFUSED, Why
+from vpnd.control.reports import WhyReport, WhyStep
 from vpnd.ctl.context import Context, Verb
 from vpnd.ctl.terminal import Terminal
 from vpnd.errors import ConfigError, ControlError

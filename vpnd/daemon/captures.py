@@ -14,7 +14,8 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 from vpnd.config import PeerConfig
-from vpnd.control import CAPTURE_LAYOUT, CaptureReport, Pcap
+from vpnd.control import Pcap
+from vpnd.control.capture import CAPTURE_LAYOUT, CaptureReport
 from vpnd.daemon.instance import Instance
 from vpnd.errors import ControlError, PlaneError
 from vpnd.plane import wire

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
-from vpnd.control import HealthEvent, LogEvent, Lost, PeerEvent
+from vpnd.control.events import HealthEvent, LogEvent, Lost, PeerEvent
 from vpnd.errors import ControlError
 
 READERS_LIMIT = 16

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 
 from vpnd.config import Config, IPNetwork
-from vpnd.control import GroupReport, GroupsReport, WhyStep
+from vpnd.control.reports import GroupReport, GroupsReport, WhyStep
 from vpnd.errors import HostError
 from vpnd.host.filter import REFUSED_FOR_S, Refusal, refusals
 

@@ -257,9 +257,8 @@ class PlanePeers:
 
     def counters(self, key: PublicKey) -> PeerCounters | None:
         """Reads the plane's counters of one peer, where it has the peer."""
-        if self.plane is None or key not in self._ids:
-            return None
-        return self.plane.counters.peer(self._ids[key])
+        peer_id = self._ids.get(key)
+        return None if self.plane is None or peer_id is None else self.plane.counters.peer(peer_id)
 
     def dropped_at(self, key: PublicKey, reason: str, now: float) -> float | None:
         """Tells when a peer's packets were last seen to be dropped for `reason`, as the peer is wired now."""

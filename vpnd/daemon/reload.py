@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from vpnd.config import Config, GroupConfig, PeerConfig, Secrets, describe, load, read_secrets
-from vpnd.control import ReloadChange, ReloadReport
+from vpnd.control.reports import ReloadChange, ReloadReport
 from vpnd.daemon import planes, wanted
 from vpnd.daemon.instance import Instance
 from vpnd.daemon.journal import Event, about

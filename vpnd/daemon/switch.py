@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from vpnd.config import Config, PeerConfig
-from vpnd.control import WhyStep
+from vpnd.control.reports import WhyStep
 from vpnd.plane.frames import FrameRules
 from vpnd.plane.wire import DROP_REASONS
 

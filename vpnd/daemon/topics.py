@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from vpnd.config import PeerConfig, describe
-from vpnd.control import (
+from vpnd.control import Topic
+from vpnd.control.reports import (
     ConfigReport,
     DropReport,
     DropsReport,
@@ -26,7 +27,6 @@ from vpnd.control import (
     RouteReport,
     RoutesReport,
     SettingReport,
-    Topic,
 )
 from vpnd.daemon import permits, status, wanted
 from vpnd.daemon.clock import boottime

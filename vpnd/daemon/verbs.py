@@ -13,25 +13,21 @@ from collections.abc import AsyncGenerator, Sequence
 from vpnd.config import PeerConfig
 from vpnd.control import (
     Metrics,
-    MetricsReport,
     Monitor,
     Pcap,
     Ping,
-    PingEcho,
-    PingSummary,
     Reconnect,
-    ReconnectReport,
     Reload,
     Request,
     Show,
     Status,
     StatusReport,
     Wait,
-    WaitReport,
     Why,
     no_such_peer,
-    to_openmetrics,
 )
+from vpnd.control.metrics import to_openmetrics
+from vpnd.control.reports import MetricsReport, PingEcho, PingSummary, ReconnectReport, WaitReport
 from vpnd.daemon import reload, status, topics, why
 from vpnd.daemon.captures import Captures
 from vpnd.daemon.clock import boottime

@@ -14,17 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vpnd.config import PeerConfig
-from vpnd.control import (
-    Began,
-    EventState,
-    HealthEvent,
-    HealthFinding,
-    LogEvent,
-    Lost,
-    PeerEvent,
-    PeerState,
-    event_time,
-)
+from vpnd.control import HealthFinding, PeerState
+from vpnd.control.events import Began, EventState, HealthEvent, LogEvent, Lost, PeerEvent, event_time
 from vpnd.daemon import health, status
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.feed import Feed, FeedEvent

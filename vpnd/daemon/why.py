@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 
 from vpnd.config import PeerConfig, is_inside
-from vpnd.control import WhyReport, WhyStep
+from vpnd.control.reports import WhyReport, WhyStep
 from vpnd.daemon import permits, reasons, switch, why_machine, why_outside
 from vpnd.daemon.clock import boottime
 from vpnd.daemon.instance import Instance

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vpnd.config import IPNetwork
-from vpnd.control import WhyStep
+from vpnd.control.reports import WhyStep
 from vpnd.daemon.wanted import host_plan
 from vpnd.daemon.why_case import Case
 from vpnd.host import facts

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from vpnd.control import WhyStep
+from vpnd.control.reports import WhyStep
 from vpnd.daemon import reasons
 from vpnd.daemon.why_case import Case
 from vpnd.endpoint import Endpoint, EndpointName
