@@ -16,7 +16,7 @@ import selectors
 import socket
 import sys
 
-PATIENCE_S = 1.0
+PATIENCE_S = 3.0  # a first packet that was lost is sent again after one second
 _FORBIDDEN = (errno.EHOSTUNREACH, errno.EACCES)  # what ICMP and ICMPv6 "administratively prohibited" become
 
 
