@@ -21,6 +21,15 @@ def test_who_is_up_is_counted_among_those_asked_about() -> None:
     assert left.device.count_up([STRANGER]) == 0
 
 
+def test_who_is_up_is_counted_of_the_enabled() -> None:
+    network, left, right = joined()
+    off = peer_of_key(STRANGER, name="other", enabled=False)
+    left.configure(peer_of(right, at=right.address), off)
+    assert left.device.tally() == (0, 1)
+    connect(network, left, right)
+    assert left.device.tally() == (1, 1)
+
+
 def test_the_suites_in_use_are_those_of_current_sessions() -> None:
     network, left, right = joined()
     assert left.device.suites() == set()

@@ -64,8 +64,8 @@ def previous_key(instance: Instance, key: PublicKey | None) -> PreviousKeyReport
 
 def line(instance: Instance) -> str:
     """One line for `systemctl status` and the log."""
-    enabled = [peer.public_key for peer in instance.config.peers if peer.enabled]
-    text = f"{instance.driver.device.count_up(enabled)} of {len(enabled)} peers up"
+    up, enabled = instance.driver.device.tally()
+    text = f"{up} of {enabled} peers up"
     waits = ["waits for its addresses"] if instance.following.awaits_addresses else []
     return "; ".join([text, *waits, *instance.failures.values()])
 

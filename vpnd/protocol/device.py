@@ -126,6 +126,11 @@ class Device:
         peers = self._peers
         return sum(peers[key].slots.current is not None for key in keys)
 
+    def tally(self) -> tuple[int, int]:
+        """How many enabled peers have a current session, and how many are enabled."""
+        enabled = [peer for peer in self._peers.values() if peer.options.enabled]
+        return sum(peer.slots.current is not None for peer in enabled), len(enabled)
+
     def unanswered(self, attempts: int) -> dict[PublicKey, int]:
         """The peers of whom so many attempts in a row, or more, went unanswered, with their number."""
         return {
