@@ -5,11 +5,11 @@ Owns the layout: one line, or indented by two blanks for people.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
+
+from vpnd.control.values import field_names
 
 
 def to_text(value: object, *, is_indented: bool = False, is_ascii: bool = True) -> str:
@@ -32,10 +32,4 @@ def _plain(value: object) -> dict[str, object]:
     if isinstance(value, Mapping):
         return dict(value)
     kind: Any = type(value)
-    return {name: getattr(value, name) for name in _names(kind)}
-
-
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    """The fields of a dataclass. Raises TypeError for another type."""
-    return tuple(field.name for field in dataclasses.fields(kind))
+    return {name: getattr(value, name) for name in field_names(kind)}

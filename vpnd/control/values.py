@@ -29,7 +29,7 @@ def to_json(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
     kind: Any = type(value)
-    return {name: to_json(getattr(value, name)) for name in _names(kind)}
+    return {name: to_json(getattr(value, name)) for name in field_names(kind)}
 
 
 def from_json(kind: type[T], document: object, *, strict: bool = False) -> T:
@@ -61,7 +61,8 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
+def field_names(kind: Any) -> tuple[str, ...]:
+    """The fields of a dataclass. Raises TypeError for another type."""
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
