@@ -77,6 +77,15 @@ def test_many_lives_leave_one_of_each_in_the_store(tunnel: Tunnel) -> None:
     assert sorted(first) == ["counters", "queue-1-0", "sessions", "socket-1-0", "store"]
 
 
+def test_a_life_that_moved_a_packet_has_got_to_work(tunnel: Tunnel) -> None:
+    """However soon after it the process ends: three that did not would lose what is stored."""
+    for _ in range(10):
+        tunnel.revive()
+        tunnel.send_out(1)
+        tunnel.arrived_out()
+        assert os.pread(tunnel.memory("store"), 4, STARTS_OFFSET) == bytes(4)
+
+
 def test_a_socket_is_kept_through_an_icmp_error_and_a_deleted_link_is_not(tunnel: Tunnel) -> None:
     """systemd watches stored descriptors for POLLERR, which a UDP socket shows after an ICMP error."""
     assert "socket-1-0" in tunnel.service.unpolled

@@ -137,6 +137,11 @@ static int close_sandbox(void) {
     return error < 0 ? fail("sandbox", error) : 0;
 }
 
+static int start_workers(struct plane *plane) {
+    int error = crew_start(&plane->outbound);
+    return error < 0 ? error : crew_start(&plane->inbound);
+}
+
 /* From here on packets move. What a former process left behind is no more to be trusted than a
  * stranger's packet: it is taken within the sandbox. */
 static int begin(struct program *program) {
@@ -146,15 +151,18 @@ static int begin(struct program *program) {
         return fail("shared memory", error);
     }
     store_take_back(plane, boottime_ns());
-    error = crew_start(&plane->outbound);
+    /* No worker moves a packet before the store says that this process got to work: whenever it
+     * ends then, nobody holds that against what it took. */
+    pthread_rwlock_wrlock(&plane->tables);
+    error = start_workers(plane);
     if (error == 0) {
-        error = crew_start(&plane->inbound);
+        store_settle(plane);
     }
+    pthread_rwlock_unlock(&plane->tables);
     if (error < 0) {
         return fail("threads", error);
     }
     program->works_since_ns = boottime_ns();
-    store_settle(plane);
     return 0;
 }
 
