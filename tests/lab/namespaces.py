@@ -119,7 +119,10 @@ class Host:
         interval = "-i 0.05" if count > 1 else ""
         command = f"ping -n -q -c {count} -W {wait_s} {interval} {options} {address}"
         done = self.run(command, check=False, timeout_s=_COMMAND_TIMEOUT_S + count)
-        return done.returncode == 0 and " 0% packet loss" in done.stdout
+        came_back = done.returncode == 0 and " 0% packet loss" in done.stdout
+        if not came_back:
+            print(f"{self}: {command}\n{done.stdout}{done.stderr}")
+        return came_back
 
 
 class Lab:

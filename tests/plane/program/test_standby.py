@@ -190,6 +190,21 @@ def test_one_that_hangs_costs_the_next_plane_its_patience_and_what_was_kept(
     assert standby.wait(PATIENCE_S) == RENEWED
 
 
+def test_what_an_ending_process_is_slow_to_let_go_of_is_waited_for(tunnel: Tunnel) -> None:
+    """A busy machine may hold it up between the end of its connection and that of its locks."""
+    tunnel.kill()
+    memory = tunnel.memory("store")
+    holding = f"import fcntl, time; fcntl.lockf({memory}, fcntl.LOCK_EX); print(flush=True); time.sleep(0.2)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding], pass_fds=[memory], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.read(1) == b"\n"
+        tunnel.service.start()
+    tunnel.check(1)
+    assert "discarded" not in tunnel.service.said()
+
+
 def test_one_that_the_plane_does_not_know_goes_away_and_moves_nothing(tunnel: Tunnel) -> None:
     """As when the plane's words found no room: its connection ends, the plane does not."""
     with started(tunnel.service) as first, started(tunnel.service) as second:

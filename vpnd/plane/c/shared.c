@@ -7,8 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_PAUSES                                                                                \
-    20u /* of a millisecond: a process that ends lets go of one thing after the other */
+/* Of a millisecond: a process that ends lets go of one thing after the other, and whoever waits for
+ * it sees one go before the others. A busy machine may hold it up in between. */
+#define LOCK_PAUSES 500u
 
 /* A lock of the process, not of the open file: the descriptor store hands the same open file to
  * the next process, and the two must exclude each other. */
