@@ -80,7 +80,7 @@ def reconnect(at: Classical) -> None:
 
 
 def ping_v(at: Classical) -> None:
-    assert not at.u.pings(V_INNER, count=3, wait_s=0.3)
+    assert at.u.is_silent(V_INNER, count=3, wait_s=0.3)
 
 
 def drop(chain: str, rule: str) -> str:

@@ -23,7 +23,7 @@ BURST = 10  # datagrams of one flow without a pause: workers that shared it woul
 def receive(address: str, port: int) -> str:
     flows: dict[tuple[object, ...], list[int]] = {}  # by source: came, disordered, latest number
     with _socket(address) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
+        listener.setsockopt(socket.SOL_SOCKET, 33, 4 * 2**20)  # SO_RCVBUFFORCE
         listener.bind((address, port))
         print("ready", flush=True)
         while True:

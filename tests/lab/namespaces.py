@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -25,6 +27,7 @@ _END_S = 5.0
 _HOSTS = Path("/etc/hosts")
 _NETNS_FILES = Path("/etc/netns")  # ip netns exec mounts NAME/hosts over /etc/hosts
 _FIRST = -10  # nice: ten times the share of another process
+_ECHO_NUMBER = re.compile(r"bytes from .* icmp_seq=(\d+)")
 _numbers = itertools.count(1)
 
 
@@ -115,14 +118,26 @@ class Host:
         return int(self.output(f"cat /sys/class/net/{link}/ifindex"))
 
     def pings(self, address: str, *, count: int = 1, wait_s: float = 1.0, options: str = "") -> bool:
-        """Tells whether all of `count` echoes come back."""
+        """Tells whether all of `count` echoes come back; where one does not, some more are sent.
+
+        For the answer to its last echo ping itself waits no longer than for two round trips.
+        """
+        if count == 1:
+            return not self.is_silent(address, wait_s=wait_s, options=options)
+        done = self._ping(f"-c {count} -w {count + math.ceil(wait_s)} -i 0.05 {options} {address}")
+        answered = {int(number) for number in _ECHO_NUMBER.findall(done.stdout)}
+        return answered >= set(range(1, count + 1))
+
+    def is_silent(self, address: str, *, count: int = 1, wait_s: float = 1.0, options: str = "") -> bool:
+        """Tells whether none of `count` echoes comes back."""
         interval = "-i 0.05" if count > 1 else ""
-        command = f"ping -n -q -c {count} -W {wait_s} {interval} {options} {address}"
-        done = self.run(command, check=False, timeout_s=_COMMAND_TIMEOUT_S + count)
-        came_back = done.returncode == 0 and " 0% packet loss" in done.stdout
-        if not came_back:
-            print(f"{self}: {command}\n{done.stdout}{done.stderr}")
-        return came_back
+        return self._ping(f"-c {count} -W {wait_s} {interval} {options} {address}").returncode != 0
+
+    def _ping(self, words: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(f"ping -n {words}", check=False, timeout_s=2 * _COMMAND_TIMEOUT_S)
+        if done.returncode != 0:
+            print(f"{self}: ping -n {words}\n{done.stdout}{done.stderr}")
+        return done
 
 
 class Lab:

@@ -97,7 +97,7 @@ def test_ipv6_neighbours_are_found(tap: Classical) -> None:
 def test_broadcast_and_multicast_reach_the_far_end(tap: Classical) -> None:
     """[E9] A broadcast ping, a multicast ping of each family, and a datagram to a group."""
     tap.gateway.sysctl("net.ipv4.icmp_echo_ignore_broadcasts", 0)
-    groups = "-n -q -c 3 -i 0.2 -W 1 -I vpn-u"
+    groups = "-n -q -c 3 -i 0.5 -W 1 -I vpn-u"
     assert "3 received" in tap.u.output(f"ping -b {groups} 192.168.53.255")
     assert "3 received" in tap.u.output(f"ping {groups} 224.0.0.1")
     # The echo of U itself comes first: ping does not wait for the other's answer to the last one.
