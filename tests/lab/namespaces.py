@@ -124,7 +124,8 @@ class Host:
         """
         if count == 1:
             return not self.is_silent(address, wait_s=wait_s, options=options)
-        done = self._ping(f"-c {count} -w {count + math.ceil(wait_s)} -i 0.05 {options} {address}")
+        patience_s = count + math.ceil(wait_s)  # where an interval among the options is a second, too
+        done = self._ping(f"-c {count} -w {patience_s} -i 0.05 {options} {address}")
         answered = {int(number) for number in _ECHO_NUMBER.findall(done.stdout)}
         return answered >= set(range(1, count + 1))
 
@@ -134,10 +135,7 @@ class Host:
         return self._ping(f"-c {count} -W {wait_s} {interval} {options} {address}").returncode != 0
 
     def _ping(self, words: str) -> subprocess.CompletedProcess[str]:
-        done = self.run(f"ping -n {words}", check=False, timeout_s=2 * _COMMAND_TIMEOUT_S)
-        if done.returncode != 0:
-            print(f"{self}: ping -n {words}\n{done.stdout}{done.stderr}")
-        return done
+        return self.run(f"ping -n {words}", check=False, timeout_s=2 * _COMMAND_TIMEOUT_S)
 
 
 class Lab:
