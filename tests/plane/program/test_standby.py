@@ -194,7 +194,7 @@ def test_what_an_ending_process_is_slow_to_let_go_of_is_waited_for(tunnel: Tunne
     """A busy machine may hold it up between the end of its connection and that of its locks."""
     tunnel.kill()
     memory = tunnel.memory("store")
-    holding = f"import fcntl, time; fcntl.lockf({memory}, fcntl.LOCK_EX); print(flush=True); time.sleep(0.2)"
+    holding = f"import fcntl, time; fcntl.lockf({memory}, fcntl.LOCK_EX); print(flush=True); time.sleep(0.1)"
     with subprocess.Popen(
         [sys.executable, "-c", holding], pass_fds=[memory], stdout=subprocess.PIPE
     ) as holder:
@@ -211,6 +211,7 @@ def test_one_that_the_plane_does_not_know_goes_away_and_moves_nothing(tunnel: Tu
         assert first.wait(PATIENCE_S) == RENEWED
         tunnel.check(1)
         assert second.poll() is None
+    assert "discarded" not in tunnel.service.said(), "it tried to take what the plane has"
 
 
 def test_one_that_was_not_told_all_touches_nothing(tunnel: Tunnel) -> None:

@@ -12,7 +12,7 @@
 
 #define KEPT_MAX 258 /* FileDescriptorStoreMax of the unit, and what is lent */
 
-enum told { TOLD_PUT = 1, TOLD_DROP, TOLD_ALL, TOLD_FORGET };
+enum told { TOLD_PUT = 1, TOLD_DROP, TOLD_ALL, TOLD_FORGET, TOLD_REPLACED };
 
 struct message {
     uint32_t told;
@@ -94,6 +94,10 @@ void keep_forget(void) {
     tell_if_there(TOLD_FORGET, "", -1);
 }
 
+void keep_replace(void) {
+    tell_if_there(TOLD_REPLACED, "", -1);
+}
+
 /* ---- from the working process ---- */
 
 static void forget_name(const char *name) {
@@ -127,6 +131,8 @@ enum keep_news keep_learn(int connection) {
     case TOLD_ALL:
         keep.is_whole = true;
         return KEEP_WHOLE;
+    case TOLD_REPLACED:
+        return KEEP_REPLACED;
     default:
         return KEEP_FORGOTTEN;
     }

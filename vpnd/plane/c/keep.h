@@ -41,6 +41,9 @@ void keep_lend(const char *name, int fd);
 /* Tells the standby to let go of everything: there is nothing to go on with. */
 void keep_forget(void);
 
+/* Tells the standby that another one takes its place. */
+void keep_replace(void);
+
 /* ---- the standby ---- */
 
 enum keep_news {
@@ -48,6 +51,7 @@ enum keep_news {
     KEEP_WHOLE,      /* all that the working process has is here */
     KEEP_ENDED,      /* that process has ended, after it had told all */
     KEEP_BROKEN_OFF, /* it has ended before: systemd has what is missing here */
+    KEEP_REPLACED,   /* another standby is there in our place */
     KEEP_FORGOTTEN   /* nothing is to be kept any more */
 };
 

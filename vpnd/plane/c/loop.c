@@ -40,6 +40,7 @@ static void leave_standby(struct program *program) {
 static void accept_standby(struct program *program) {
     int fd = standby_accept(program->standbys_fd);
     if (fd >= 0) {
+        keep_replace();
         leave_standby(program);
         program->standby_fd = fd;
         loop_watch(program, fd, WATCHED_STANDBY);

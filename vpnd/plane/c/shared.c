@@ -7,18 +7,22 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of a millisecond: a process that ends lets go of one thing after the other, and whoever waits for
- * it sees one go before the others. A busy machine may hold it up in between. */
-#define LOCK_PAUSES 500u
+#include "clock.h"
+
+/* A process that ends lets go of one thing after the other, and whoever waits for it sees one go
+ * before the others. A busy machine may hold it up in between. */
+#define LOCK_PATIENCE_NS (NS_PER_SECOND / 2)
+#define LOCK_PAUSE_NS    1000000
 
 /* A lock of the process, not of the open file: the descriptor store hands the same open file to
  * the next process, and the two must exclude each other. */
 static int lock_exclusively(int fd) {
-    const struct timespec pause = {.tv_nsec = 1000000};
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    uint64_t began_ns = boottime_ns();
     int result = fcntl(fd, F_SETLK, &lock);
-    for (unsigned i = 0; result < 0 && (errno == EACCES || errno == EAGAIN); i++) {
-        if (i == LOCK_PAUSES) {
+    while (result < 0 && (errno == EACCES || errno == EAGAIN)) {
+        if (elapsed_ns(began_ns, boottime_ns()) > LOCK_PATIENCE_NS) {
             return -EBUSY;
         }
         nanosleep(&pause, NULL);

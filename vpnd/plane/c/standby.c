@@ -114,6 +114,7 @@ static bool is_over(struct standby *standby, enum standby_duty *duty) {
         *duty = STANDBY_WORKS;
         return true;
     case KEEP_BROKEN_OFF:
+    case KEEP_REPLACED:
         *duty = STANDBY_RENEWS;
         return true;
     case KEEP_FORGOTTEN:

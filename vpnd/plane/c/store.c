@@ -237,21 +237,22 @@ void store_peers_moved(struct plane *plane) {
     plane->store.is_roster_due = plane->store.head != NULL;
 }
 
-static void write_roster(struct plane *plane, uint64_t now_ns) {
+static void write_roster(struct plane *plane) {
     struct store *store = &plane->store;
+    uint64_t began_ns = thread_ns();
     uint32_t place = store->head->roster_place == 1 ? 2 : 1;
     bool fits = roster_write(plane, roster_at(store, place));
     __atomic_store_n(&store->head->roster_place, fits ? place : 0, __ATOMIC_RELEASE);
     store->is_roster_due = false;
     store->roster_at_ns = boottime_ns();
-    store->roster_cost_ns = elapsed_ns(now_ns, store->roster_at_ns);
+    store->roster_cost_ns = elapsed_ns(began_ns, thread_ns());
 }
 
 void store_tend(struct plane *plane, uint64_t now_ns) {
     struct store *store = &plane->store;
     if (store->is_roster_due &&
         elapsed_ns(store->roster_at_ns, now_ns) >= ROSTER_SHARE * store->roster_cost_ns) {
-        write_roster(plane, now_ns);
+        write_roster(plane);
     }
 }
 
@@ -417,7 +418,7 @@ void store_close(struct plane *plane, bool forgets) {
         memory_wipe(&plane->memory);
         forget(plane);
     } else {
-        write_roster(plane, boottime_ns());
+        write_roster(plane);
     }
     if (store->head != NULL) {
         munmap(store->head, sizeof(struct memories));

@@ -59,7 +59,7 @@ struct store {
     struct stored_ports ports;
     bool is_roster_due;
     uint64_t roster_at_ns;   /* when it was written last */
-    uint64_t roster_cost_ns; /* and how long that took */
+    uint64_t roster_cost_ns; /* and the processor time that took */
 };
 
 /* Takes a former process's memories from the service manager where they can be trusted, else makes
