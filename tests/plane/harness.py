@@ -110,6 +110,11 @@ def wait_until(condition: Callable[[], _T], what: str, timeout_s: float = _SET_U
 # ---- one plane ----
 
 
+def descriptors_of(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def public_key(number: int) -> PublicKey:
     return PublicKey((number + 1).to_bytes(4, "big") * 8)
 
@@ -139,7 +144,7 @@ class Rig:
 
     def descriptors(self) -> int:
         """How many descriptors the plane has open."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        return descriptors_of(self.pid)
 
     # -- set-up --
 
@@ -286,7 +291,9 @@ class Rig:
 
     def close(self) -> None:
         self._raw.close()
+        self.client.child = None  # a sanitizer's program on a busy machine takes longer than the daemon waits
         self.client.close()
+        self.child.wait(_SET_UP_S)
         for each in reversed(self._closing):
             each()
         assert self.child.returncode == 0, f"the plane ended with {self.child.returncode}"

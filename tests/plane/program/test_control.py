@@ -122,8 +122,15 @@ def test_a_storm_of_control_messages_does_not_reach_the_daemon_whole(tun: Rig, p
     packet = numbered(THERE, HERE, 1)
     peer.send(session.seal(packet))
     assert tun.link.receive() == packet
-    handed_up = 1 + sum(isinstance(each, events.ControlEvent) for each in tun.events())
-    assert handed_up + tun.drops()["control_rate"] == storm
+    handed_up = 1
+
+    def is_all_told() -> bool:
+        nonlocal handed_up
+        handed_up += sum(isinstance(each, events.ControlEvent) for each in tun.events())
+        return handed_up + tun.drops()["control_rate"] == storm
+
+    wait_until(is_all_told, "each handed up or counted")
+    assert handed_up < storm // 2
 
 
 @pytest.mark.parametrize(

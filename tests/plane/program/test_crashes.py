@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import struct
@@ -14,10 +15,11 @@ from collections import Counter
 import pytest
 
 from tests.plane import far
-from tests.plane.harness import is_sanitized
+from tests.plane.harness import is_sanitized, wait_until
 from tests.plane.namespace import Link, Namespace
 from tests.plane.packets import numbered
 from tests.plane.service_manager import ServiceManager, install, set_up
+from tests.plane.tunnel import ROSTER_OFFSET
 
 HERE = "10.1.0.1"
 CRASHES = 1000
@@ -104,6 +106,9 @@ def test_no_counter_appears_twice_on_the_wire_however_often_the_plane_is_killed(
         with contextlib.closing(service.connect()) as client:
             link, _, away = set_up(namespace, client, stack)
             install(client, session, away)
+        service.collect()
+        (store,) = service.store["store"]
+        wait_until(lambda: os.pread(store, 4, ROSTER_OFFSET) != bytes(4), "the peers' list")
         standbys = stack.enter_context(contextlib.closing(Standbys(service)))
         traffic = stack.enter_context(Traffic(link, away))
         for crash in range(crashes):

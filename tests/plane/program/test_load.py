@@ -75,7 +75,7 @@ def test_a_hundred_thousand_hostile_datagrams_are_each_counted_and_change_nothin
     ]
     for each in old:
         peer.send(each)
-    wait_until(lambda: peer.counters().rx_packets == len(old), "the genuine ones in")
+    wait_until(lambda: tun.client.counters.totals().link_tx_packets == len(old), "the genuine ones in")
     tun.link.receive_all()
     tun.events()
     attacker = tun.udp_socket("127.0.0.66")
@@ -183,7 +183,8 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
             message = with_mac1(message, key) if number % 5 else message
             attackers[number % len(attackers)].sendto(message, target)
         wait_until(lambda: tun.received() - began == start + CHUNK, "read")  # noqa: B023
-        came += [each for each in tun.events() if isinstance(each, DatagramEvent)]
+        if start >= flood // 5:  # what nobody takes at first closes the gate
+            came += [each for each in tun.events() if isinstance(each, DatagramEvent)]
 
     def is_explained() -> bool:
         came.extend(each for each in tun.events() if isinstance(each, DatagramEvent))
@@ -208,6 +209,7 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
     assert sum(answers) == drops["hs_cookie_sent"]
 
     honest = tun.udp_socket("127.0.0.2")
+    tun.client.close_gate(20)  # whatever became of the flood's load meanwhile
     message = with_mac1(b"\x08\x01\0\0" + generator.randbytes(196), key)
     honest.sendto(message, target)
     reply = receive(honest)
@@ -218,13 +220,18 @@ def test_a_flood_of_strangers_is_answered_by_cookies_and_who_has_one_passes(tun:
         message = with_mac1(message[:100] + bytes([number]) + message[101:], key)
         proven.append(message[:-16] + mac2(message, cookie))
         honest.sendto(proven[-1], target)
-    before = drops.get("hs_ratelimited", 0)
-    wait_until(lambda: tun.drops().get("hs_ratelimited", 0) - before >= 40, "the others counted")
-    passed = [each.data for each in tun.events() if isinstance(each, DatagramEvent)]
-    assert 5 <= len(passed) <= 10
+    before, asked = drops.get("hs_ratelimited", 0), time.monotonic()
+    passed: list[bytes] = []
+
+    def all_judged() -> bool:
+        passed.extend(each.data for each in tun.events() if isinstance(each, DatagramEvent))
+        return len(passed) + tun.drops().get("hs_ratelimited", 0) - before == len(proven)
+
+    wait_until(all_judged, "each passed or counted")
+    assert 5 <= len(passed) <= 5 + 20 * (time.monotonic() - asked) + 1
     assert set(passed) < set(proven)
     for _ in range(20):
-        honest.sendto(passed[0], target)
+        honest.sendto(passed[-1], target)  # of those before one may have been forgotten for another
     wait_until(lambda: tun.drops().get("hs_dup", 0) == 20, "replays counted")
     assert receive_waiting(honest) == []
 
@@ -290,7 +297,10 @@ def test_rekeys_under_load_lose_nothing_in_either_direction(rig: Rig) -> None:
     opened: list[bytes] = []
     try:
         for turn in range(20):
+            sent = pump.sent
             time.sleep(0.05)
+            # What was sent under the session before the last has been opened, it may go.
+            wait_until(lambda: peer.counters().rx_packets >= sent, "the packets of the last turn")  # noqa: B023
             is_initiator = turn % 2 == 0
             session = far.new_session(far.AES_256_GCM if turn % 3 else far.CHACHA20_POLY1305)
             peer.install(session, is_initiator=is_initiator, preferred=True)

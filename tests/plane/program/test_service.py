@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.plane import far
-from tests.plane.harness import public_key, wait_until
+from tests.plane.harness import descriptors_of, public_key, wait_until
 from tests.plane.namespace import Namespace
 from tests.plane.packets import number_of, numbered
 from tests.plane.refusing_kernel import RefusingKernel
@@ -43,8 +43,9 @@ def test_traffic_flows_while_no_daemon_is_connected_and_the_next_one_finds_all(
         link, udp, away = set_up(namespace, client, stack)
         session = far.new_session()
         install(client, session, away)
-        before = client.inventory()
+        before, descriptors = client.inventory(), descriptors_of(service.child.pid)
         client.close()
+        wait_until(lambda: descriptors_of(service.child.pid) < descriptors, "the connection's end")
         away.sendto(b"\x08" + bytes(199), udp.getsockname())
         for number in range(200):
             link.send(numbered(HERE, THERE, number))
@@ -183,7 +184,7 @@ def test_two_planes_never_use_the_same_session_memory(
         second.store = {name: [os.dup(each) for each in stored] for name, stored in service.store.items()}
         second.start()
         stack.callback(second.close)
-        other = second.connect()
+        other = second.connect(20)  # the lock is waited for
         assert other.inventory().sessions == ()
         other.stop()
         other.close()
@@ -242,7 +243,7 @@ def test_a_stop_asked_by_vpnd_leaves_no_key_in_the_store(
         assert content.count(session.from_plane[:32]) == content.count(session.to_plane[:32]) == 0
 
 
-WATCHDOG_S = 2.0
+WATCHDOG_S = 4.0
 
 
 def watched(service: ServiceManager, seconds: float) -> float:

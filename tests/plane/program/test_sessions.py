@@ -38,8 +38,10 @@ def peer(tun: Rig) -> Far:
 
 
 def confirm(rig: Rig, peer: Far, session: Session) -> None:
+    """With nothing staged: a keepalive is the answer."""
     peer.send(session.seal(b""))
-    wait_until(lambda: rig.slots().get(session.local_index) in (CURRENT, PREVIOUS), "confirmed")
+    peer.receive()
+    assert rig.slots().get(session.local_index) in (CURRENT, PREVIOUS)
 
 
 # ---- slots ----
@@ -158,7 +160,6 @@ def test_in_a_collision_the_greater_initiator_key_is_current_on_both_sides(
         install()
     winner, loser = (ours, theirs) if ours_preferred else (theirs, ours)
     assert tun.slots() == {winner.local_index: CURRENT, loser.local_index: PREVIOUS}
-    far.receive_waiting(peer.socket)
     tun.link.send(numbered(HERE, THERE, 1))
     assert number_of(winner.open(peer.receive()).plaintext) == 1
     late = numbered(THERE, HERE, 2)
@@ -277,10 +278,10 @@ def test_a_session_without_an_endpoint_drops_what_it_would_send(tun: Rig) -> Non
 def test_an_unconfirmed_session_ends_by_itself(short: Rig) -> None:
     """[F7, G6] Destroyed after its time, and counted as unknown from then on."""
     peer = short.add_peer(1)
-    session = peer.install(is_initiator=False)
     installed = time.monotonic()
+    session = peer.install(is_initiator=False)
     ended = short.wait_event(SessionEnded)
-    assert time.monotonic() - installed > SHORT_UNCONFIRMED_S - 0.01
+    assert time.monotonic() - installed >= SHORT_UNCONFIRMED_S
     assert (ended.local_index, ended.reason) == (session.local_index, SessionEnd.AGE)
     assert short.slots() == {}
 
@@ -289,12 +290,12 @@ def test_the_previous_session_ends_by_itself_after_its_successor_was_confirmed(s
     """[G6] Accepted while it lives, refused afterwards."""
     peer = short.add_peer(1)
     old, new = peer.install(), peer.install()
-    replaced = time.monotonic()
+    confirmed = time.monotonic()
     peer.send(new.seal(b""))
     peer.send(old.seal(numbered(THERE, HERE, 1)))
     short.link.receive()
     assert short.wait_event(SessionEnded).local_index == old.local_index
-    assert time.monotonic() - replaced > SHORT_PREVIOUS_S - 0.01
+    assert time.monotonic() - confirmed >= SHORT_PREVIOUS_S
     assert short.slots() == {new.local_index: CURRENT}
     peer.send(old.seal(numbered(THERE, HERE, 2)))
     short.wait_drops("data_noidx", 1)
@@ -314,14 +315,22 @@ def test_no_session_outlives_its_age_although_nobody_rekeys(short: Rig) -> None:
     ended = short.wait_event(SessionEnded)
     assert (ended.local_index, ended.reason) == (session.local_index, SessionEnd.AGE)
     assert short.wait_event(SessionWanted) == SessionWanted(1)
-    sent = [session.open(each) for each in far.receive_waiting(peer.socket)]
+    sent: list[bytes] = []
+    delivered: list[bytes] = []
+
+    def refused() -> int:
+        return short.drops().get("data_expired", 0) + short.drops().get("data_noidx", 0)
+
+    def all_told() -> bool:
+        sent.extend(far.receive_waiting(peer.socket))
+        delivered.extend(short.link.receive_all())
+        staged = peer.counters().staged
+        return len(sent) + staged == len(delivered) + refused() == numbers
+
+    wait_until(all_told, "each sent or staged, each delivered or refused")
+    assert all(session.opens(each) for each in sent)
     assert 0 < len(sent) < numbers
-    assert peer.counters().staged == numbers - len(sent)
-    delivered = short.link.receive_all()
-    drops = short.drops()
-    refused = drops.get("data_expired", 0) + drops.get("data_noidx", 0)
-    assert refused > 0
-    assert len(delivered) + refused == numbers
+    assert refused() > 0
 
 
 def test_a_session_stops_at_its_message_limit_and_a_new_one_is_wanted(short: Rig) -> None:
@@ -336,12 +345,16 @@ def test_a_session_stops_at_its_message_limit_and_a_new_one_is_wanted(short: Rig
     ended = short.wait_event(SessionEnded)
     assert (ended.local_index, ended.reason) == (session.local_index, SessionEnd.MESSAGES)
     assert short.wait_event(SessionWanted) == SessionWanted(1)
-    wait_until(lambda: short.client.counters.totals().link_rx_packets == SHORT_MESSAGES + 50, "all read")
-    counters = [session.open(each).counter for each in far.receive_waiting(peer.socket)]
+    counters: list[int] = []
+
+    def all_told() -> bool:
+        counters.extend(session.open(each).counter for each in far.receive_waiting(peer.socket))
+        waiting = peer.counters().staged + short.drops().get("staged_overflow", 0)
+        return len(counters) + waiting == SHORT_MESSAGES + 50
+
+    wait_until(all_told, "each sent, staged or counted")
     assert counters == list(range(len(counters)))
     assert SHORT_MESSAGES - 128 < len(counters) <= SHORT_MESSAGES
-    waiting = peer.counters().staged + short.drops().get("staged_overflow", 0)
-    assert len(counters) + waiting == SHORT_MESSAGES + 50
 
 
 def test_too_many_forgeries_end_the_session(short: Rig) -> None:

@@ -37,6 +37,7 @@ def test_what_waited_while_no_plane_lived_is_forwarded_by_the_next_one_alone(
     for number in range(20):
         tunnel.send_out(number)
         counters.append(tunnel.arrived_out().counter)
+    wait_until(tunnel.is_written_down, "the peers' list")
     tunnel.service.kill(how)
     for number in range(20, 320):
         tunnel.send_out(number)
