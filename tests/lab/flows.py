@@ -4,7 +4,8 @@
 
 A flow is a source port; RATE is datagrams per second of one flow. The sender prints how many
 datagrams it sent in all. The receiver prints a JSON list: for each flow how many came, and how many
-of them after a younger one. Both end at a line on standard input, or when it closes.
+of them after a younger one. Both end at a line on standard input, or when it closes; the receiver once
+nothing more comes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import struct
 import sys
 import time
 
+QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
 BURST = 10  # datagrams of one flow without a pause: workers that shared it would overtake each other
 
 
@@ -28,8 +30,10 @@ def receive(address: str, port: int) -> str:
         print("ready", flush=True)
         while True:
             readable, _, _ = select.select([listener, sys.stdin], (), ())
-            if sys.stdin in readable:
-                return json.dumps([flow[:2] for flow in flows.values()])
+            if listener not in readable:
+                if not select.select([listener], (), (), QUIET_S)[0]:
+                    return json.dumps([flow[:2] for flow in flows.values()])
+                continue
             data, source = listener.recvfrom(65536)
             (number,) = struct.unpack_from("!Q", data)
             flow = flows.setdefault(source, [0, 0, -1])

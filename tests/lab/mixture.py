@@ -28,6 +28,7 @@ SOURCE, TARGET = "10.1.0.1", "10.2.0.2"  # as Headers has them
 SOURCE6, TARGET6 = "fd00::1", "fd00::2"
 ETHERNET = 14
 BURST, PAUSE_S = 20, 0.003
+QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
 _SOL_PACKET, _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 263, 15, 23
 _ETH_P_ALL = 3
 _BUFFER = 64 << 20
@@ -157,7 +158,7 @@ def send(link: str, source: str, target: str, seed: str, count: str) -> None:
 
 
 def receive(link: str, file: str) -> None:
-    """Keeps every packet of the mixture that comes in until standard input ends."""
+    """Keeps every packet of the mixture that comes in until standard input has ended and no more comes."""
     packets: list[bytes] = []
     sources = (socket.inet_aton(SOURCE), socket.inet_pton(socket.AF_INET6, SOURCE6))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as receiving:
@@ -171,7 +172,7 @@ def receive(link: str, file: str) -> None:
                 frame = receiving.recv(1 << 17)
                 if frame[26:30] == sources[0] or frame[22:38] == sources[1]:
                     packets.append(frame)
-            elif ready:
+            elif not select.select([receiving], [], [], QUIET_S)[0]:
                 break
     with Path(file).open("wb") as kept:
         for packet in packets:

@@ -118,7 +118,7 @@ class Host:
         return int(self.output(f"cat /sys/class/net/{link}/ifindex"))
 
     def pings(self, address: str, *, count: int = 1, wait_s: float = 1.0, options: str = "") -> bool:
-        """Tells whether all of `count` echoes come back; where one does not, some more are sent.
+        """Tells whether all of `count` echoes come back; where one is late or lost, some more are sent.
 
         For the answer to its last echo ping itself waits no longer than for two round trips.
         """
@@ -128,6 +128,10 @@ class Host:
         done = self._ping(f"-c {count} -w {patience_s} -i 0.05 {options} {address}")
         answered = {int(number) for number in _ECHO_NUMBER.findall(done.stdout)}
         return answered >= set(range(1, count + 1))
+
+    def pings_singly(self, address: str, *, count: int, options: str = "") -> bool:
+        """As `pings`, each after the answer to the one before: so many are sent, no two leave together."""
+        return all(self.pings(address, options=options) for _ in range(count))
 
     def is_silent(self, address: str, *, count: int = 1, wait_s: float = 1.0, options: str = "") -> bool:
         """Tells whether none of `count` echoes comes back."""

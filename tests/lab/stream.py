@@ -2,7 +2,7 @@
 
     stream.py receive ADDRESS            stream.py send ADDRESS RATE SIZE
 
-Both end at a line on standard input, or when it closes.
+Both end at a line on standard input, or when it closes; the receiver once nothing more comes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 
 PORT = 5999
+QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
 
 
 def receive(address: str) -> int:
@@ -26,9 +27,10 @@ def receive(address: str) -> int:
         seen: set[int] = set()
         while True:
             readable, _, _ = select.select([listener, sys.stdin], (), ())
-            if sys.stdin in readable:
+            if listener in readable:
+                seen.add(struct.unpack_from("!Q", listener.recv(65536))[0])
+            elif not select.select([listener], (), (), QUIET_S)[0]:
                 return len(seen)
-            seen.add(struct.unpack_from("!Q", listener.recv(65536))[0])
 
 
 def send(address: str, rate: int, size: int) -> int:

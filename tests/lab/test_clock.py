@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import pytest
@@ -44,9 +43,11 @@ def test_a_short_sleep_leaves_the_session_alone(lab: Lab) -> None:
     time.sleep(0.5)
     before = Capture(topology.gateway, "outer", f"udp dst port {PORT}")
     time.sleep(0.5)
-    clock.sleep(10)
-    after = Capture(topology.gateway, "outer", f"udp dst port {PORT}")
-    time.sleep(1)
+    with topology.u_vpnd.paused():  # it would begin a handshake before we look
+        clock.sleep(10)
+        after = Capture(topology.gateway, "outer", f"udp dst port {PORT}")
+        time.sleep(0.5)
+    time.sleep(0.5)
     for capture in (before, after):
         capture.stop()
     sent, received = stream.stop()
@@ -64,9 +65,11 @@ def test_a_long_sleep_ends_in_a_new_session_at_once(lab: Lab, seconds: int, both
     handshakes = topology.u_vpnd.peer("gateway")["handshakes"]
     stream = UdpStream(topology.u, topology.v, V_INNER, rate=100)
     time.sleep(0.5)
-    u_clock.sleep(seconds)
-    if both:
-        gateway_clock.sleep(seconds)
+    with topology.u_vpnd.paused():
+        u_clock.sleep(seconds)
+        if both:
+            time.sleep(0.2)  # what U had sealed before has arrived
+            gateway_clock.sleep(seconds)
     eventually(
         lambda: topology.u_vpnd.peer("gateway")["handshakes"] > handshakes, within_s=5, what="the new session"
     )
@@ -80,22 +83,17 @@ def test_a_long_sleep_ends_in_a_new_session_at_once(lab: Lab, seconds: int, both
 def test_the_plane_alone_uses_no_key_beyond_its_age(lab: Lab, seconds: int, goes_on: bool) -> None:
     """[F5] The daemon of U is still asleep: what U sends waits, and leaves under a new session only."""
     topology, clock, _ = clocked(lab)
-    daemon = topology.u_vpnd.daemon
-    assert daemon is not None
     assert topology.u.pings(GATEWAY_TUNNEL)
     stream = UdpStream(topology.u, topology.v, V_INNER, rate=50)
     before = Capture(topology.gateway, "outer", f"udp dst port {PORT}")
     time.sleep(0.5)
     before.stop()
-    daemon.send_signal(signal.SIGSTOP)
-    try:
+    with topology.u_vpnd.paused():
         clock.sleep(seconds)
         time.sleep(0.2)  # what was being sent has left
         alone = Capture(topology.gateway, "outer", f"udp dst port {PORT}")
         time.sleep(1)
         alone.stop()
-    finally:
-        daemon.send_signal(signal.SIGCONT)
     (session,) = set(data_sessions(before))
     assert set(data_sessions(alone)) == ({session} if goes_on else set())
     time.sleep(1)

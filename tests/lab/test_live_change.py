@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from tests.lab.chorus import LATE_S
 from tests.lab.crowd import identity_of
 from tests.lab.namespaces import Host, Lab
 from tests.lab.pair import PORT
@@ -49,7 +50,7 @@ class Chorus:
 
     def lost(self) -> list[int]:
         """Tells what each caller lost since it was asked before; what is on its way has time to come."""
-        time.sleep(1.5)
+        time.sleep(LATE_S + 0.5)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"go\n")

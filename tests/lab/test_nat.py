@@ -99,7 +99,9 @@ def test_a_download_goes_on_when_the_nat_forgets_it(lab: Lab) -> None:
     assert ends.called.endpoint("caller").startswith(f"{HOME_OUTER}:")
     rates = [float(each["sum"]["bits_per_second"]) for each in json.loads(output)["intervals"]]
     steady = rates[7:9]  # the binding changed in the third second
-    assert min(steady) >= 0.9 * STEADY_BIT_S, rates
+    # What one second's end is late with comes in the next.
+    assert min(steady) >= 0.5 * STEADY_BIT_S, rates
+    assert sum(steady) >= 0.9 * len(steady) * STEADY_BIT_S, rates
     ends.assert_no_error()
 
 
@@ -138,8 +140,9 @@ def test_both_ends_behind_nat_with_one_port_forwarded(lab: Lab) -> None:
         assert called.pings(inner, count=5)
     for nat in (home, office):
         forget_flows(nat)
-        assert caller.pings(CALLED_INNER)
-        assert called.pings(CALLER_INNER)
+        # A probe of the called side's may have taken the flow's place in the NAT for two seconds.
+        eventually(lambda: caller.pings(CALLED_INNER), what="the call")
+        eventually(lambda: called.pings(CALLER_INNER), what="the answer")
     assert ends.caller.endpoint("called") == f"203.0.113.9:{PORT}"
     assert ends.called.endpoint("caller").startswith(f"{HOME_OUTER}:")
     ends.assert_no_error()

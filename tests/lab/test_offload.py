@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,8 +50,12 @@ class Through:
     ends: Classical
 
     def configure(self, u: str, gateway: str) -> None:
+        # Links hold the whole mixture in single packets, whatever keeps a plane from reading.
+        roomy = "txqueuelen = 10000"
         configure(
             self.ends,
+            u_interface=roomy,
+            gateway_interface=roomy,
             u_local=f"offload = {u}",
             gateway_local=f"offload = {gateway}",
             u_networks=V_NETWORKS,
@@ -86,7 +89,6 @@ class Through:
         assert receiver.stdout.readline() == b"ready\n"
         macs = f"{mac_of(self.w, 'eth0')} {mac_of(self.ends.u, 'w')}"
         self.w.run(f"{sys.executable} -m tests.lab.mixture send eth0 {macs} {seed} {PACKETS}", timeout_s=20)
-        time.sleep(0.3)  # what is under way arrives
         receiver.communicate(timeout=10)
         return by_flow(read_packets(file))
 

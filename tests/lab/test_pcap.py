@@ -47,7 +47,7 @@ def test_packets_datagrams_and_drops_are_what_tcpdump_reads(lab: Lab) -> None:
     made.start()
 
     inner = Capture(caller, "called")
-    assert caller.host.pings(CALLED_INNER, count=3)
+    assert caller.host.pings_singly(CALLED_INNER, count=3)
     eventually(lambda: inner.holds(6, "icmp"), what="six echoes")
     refused = caller.ctl("pcap -w /dev/null", check=False)
     assert (refused.returncode, "a capture runs already" in refused.stderr) == (1, True)

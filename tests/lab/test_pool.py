@@ -246,7 +246,7 @@ def test_without_the_hub_a_client_is_ready_and_says_that_it_waits(site: Star) ->
     spoke.vpnd.start()
     status = spoke.vpnd.status()
     assert status["state"] == "starting"
-    assert [each["code"] for each in status["health"]] == ["no-address"]
+    assert "no-address" in [each["code"] for each in status["health"]]
     assert spoke.vpnd.ctl("wait --timeout 0.5", check=False).returncode == 6
     configure_hub(site)
     site.hub_vpnd.start()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.lab.classical import V_INNER, build
+from tests.lab.classical import V_INNER, build, configure
 from tests.lab.namespaces import Lab, eventually
 from tests.lab.relay import Rules
 from tests.lab.tools import UdpStream, iperf3, tcp_mbit
@@ -17,6 +17,8 @@ QUICK = {"rekey_after_s": 2.0, "rekey_jitter_s": 0.2, "rekey_responder_s": 3.0}
 def test_three_rekeys_lose_no_packet(lab: Lab) -> None:
     """[G1] Both directions at 2,000 packets a second while the keys change at least three times."""
     topology = build(lab)
+    roomy = "txqueuelen = 4000"  # what comes in two seconds
+    configure(topology, u_interface=roomy, gateway_interface=roomy)
     topology.u_vpnd.timers = topology.gateway_vpnd.timers = QUICK
     topology.start()
     before = topology.u_vpnd.peer("gateway")["handshakes"]

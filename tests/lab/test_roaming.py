@@ -38,6 +38,11 @@ def gateway_sees(topology: Classical) -> str:
     return topology.gateway_vpnd.endpoint("u")
 
 
+def gateway_follows(topology: Classical, start: str) -> None:
+    """Waits until the gateway's daemon has heard from its plane that U's endpoint begins so."""
+    eventually(lambda: gateway_sees(topology).startswith(start), what=f"{start} at the gateway")
+
+
 def test_the_address_of_the_caller_changes_under_traffic(classical: Classical) -> None:
     """[C1] What U sends arrives all the same, and the gateway answers to the new address."""
     classical.u.sysctl("net.ipv4.conf.eth0.promote_secondaries", 1)
@@ -47,7 +52,7 @@ def test_the_address_of_the_caller_changes_under_traffic(classical: Classical) -
     time.sleep(0.5)
     sent, received = stream.stop()
     assert received == sent, f"{sent - received} of {sent} lost"
-    assert gateway_sees(classical).startswith(f"{U_OUTER_NEW}:")
+    gateway_follows(classical, f"{U_OUTER_NEW}:")
     assert classical.v.pings(U_TUNNEL)
 
 
@@ -58,7 +63,7 @@ def test_the_next_packet_of_the_caller_is_enough(classical: Classical) -> None:
     for old, new in ((U_OUTER, U_OUTER_NEW), (U_OUTER_NEW, U_OUTER)):
         move_u(classical, old=old, new=new)
         assert classical.u.pings(V_INNER)
-        assert gateway_sees(classical).startswith(f"{new}:")
+        gateway_follows(classical, f"{new}:")
     assert classical.gateway_vpnd.drops().get("path_failed", 0) == 0
 
 
@@ -74,7 +79,7 @@ def test_the_port_of_the_caller_changes_under_traffic(lab: Lab) -> None:
     time.sleep(0.5)
     sent, received = there.stop()
     assert received == sent, f"{sent - received} of {sent} lost"
-    assert gateway_sees(topology) == f"{U_OUTER}:{int(before.rpartition(':')[2]) + 7}"
+    gateway_follows(topology, f"{U_OUTER}:{int(before.rpartition(':')[2]) + 7}")
     assert topology.v.pings(U_TUNNEL)
 
 
@@ -84,7 +89,7 @@ def test_a_new_port_by_configuration_is_followed(classical: Classical) -> None:
     configure(classical, u_local='listen = ["0.0.0.0:6000"]')
     classical.u_vpnd.ctl("reload")
     assert classical.u.pings(V_INNER)
-    assert gateway_sees(classical) == f"{U_OUTER}:6000"
+    gateway_follows(classical, f"{U_OUTER}:6000")
     assert classical.v.pings(U_TUNNEL)
     assert classical.u_vpnd.peer("gateway")["handshakes"] == handshakes
 
@@ -99,7 +104,7 @@ def test_the_tunnel_moves_between_families_and_back(classical: Classical) -> Non
     ):
         configure(classical, endpoint=endpoint)
         classical.u_vpnd.ctl("reload")
-        eventually(lambda seen=seen: gateway_sees(classical).startswith(seen), what=f"{seen} at the gateway")  # type: ignore[misc]
+        gateway_follows(classical, seen)
         assert classical.u_vpnd.endpoint("gateway") == endpoint
     for name, stream in (("u to v", there), ("v to u", back)):
         sent, received = stream.stop()
@@ -114,13 +119,13 @@ def test_a_late_packet_from_the_old_address_changes_nothing(lab: Lab) -> None:
     old = gateway_sees(topology)
     time.sleep(CONFIRMATIONS_S)
     late = Capture(topology.gateway, "outer", f"udp src port {old.rpartition(':')[2]}")
-    topology.road.set(Rules(delay_s=1.5))
+    topology.road.set(Rules(delay_s=5.0))
     assert not topology.u.pings(V_INNER, wait_s=0.2)
     topology.road.set(Rules(rebind=7))
     assert topology.u.pings(V_INNER)
-    new = gateway_sees(topology)
-    assert new != old
     assert not late.lines()
+    eventually(lambda: gateway_sees(topology) != old, what="the new address")
+    new = gateway_sees(topology)
     delivered = topology.gateway_vpnd.peer("u")["rx_packets"]
     eventually(lambda: bool(late.lines()), what="the late packet")
     eventually(
@@ -166,7 +171,7 @@ def test_a_forged_source_gets_little_and_not_for_long(lab: Lab) -> None:
     flood.stop()
     reached.stop()
     sizes = [int(re.findall(r"UDP, length (\d+)", line)[0]) for line in reached.lines()]
-    assert len(sizes) > 5, "the attack reached nobody, so it shows nothing"
+    assert sum(sizes) > 5000, "the attack reached nobody, so it shows nothing"
     assert sum(sizes) <= UNPROVEN_MAX
     assert topology.u.pings(V_INNER)
     topology.gateway_vpnd.assert_no_error()

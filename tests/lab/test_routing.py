@@ -73,10 +73,10 @@ def test_a_more_specific_network_moves_to_another_peer_by_reload(lab: Lab) -> No
         star.configure_hub(networks)
         star.hub_vpnd.ctl("reload")
         captures = {name: Capture(spoke.host, "vpn", "icmp") for name, spoke in star.spokes.items()}
-        assert star.hub.pings("10.70.1.1", count=10)
+        assert star.hub.pings_singly("10.70.1.1", count=10)
         for name, spoke in star.spokes.items():
             before = star.hub_vpnd.peer(name)["drops"].get("data_source", 0)
-            answers = spoke.host.pings if name == taker else spoke.host.is_silent
+            answers = spoke.host.pings_singly if name == taker else spoke.host.is_silent
             assert answers("192.168.53.1", count=10, options="-I 10.70.1.1")
             dropped = star.hub_vpnd.peer(name)["drops"].get("data_source", 0) - before
             assert dropped == (0 if name == taker else 10)
@@ -101,15 +101,15 @@ def test_very_many_networks_are_taken_and_listed_back(lab: Lab) -> None:
     topology.gateway_vpnd.start()
     began = time.monotonic()
     topology.u_vpnd.start(wait=False)
-    eventually(lambda: topology.u_vpnd.ctl("status", check=False).returncode == 0, within_s=30, what="up")
+    eventually(lambda: topology.u_vpnd.ctl("status", check=False).returncode == 0, within_s=60, what="up")
     started = time.monotonic()
     report = json.loads(topology.u_vpnd.ctl("--json show routes").stdout)
     listed = time.monotonic()
     assert len(report["routes"]) == 130_561
     assert {route["prefix"] for route in report["routes"]} == {*networks, f"{GATEWAY_TUNNEL}/32"}
     assert set(topology.u_vpnd.peer("gateway")["networks"]) == {*networks, f"{GATEWAY_TUNNEL}/32"}
-    assert started - began < 30
-    assert listed - started < 15
+    assert started - began < 60
+    assert listed - started < 60
     topology.gateway.run("ip addr add 10.254.255.1/32 dev lo")
     topology.gateway.run("ip addr add fdab:fe:ff::1/128 dev lo")
     topology.u.run("ip route add 10.254.255.0/24 dev vpn-u")
@@ -289,7 +289,7 @@ def test_a_mark_changed_by_mangle_moves_the_outer_packets(lab: Lab) -> None:
 def moved(topology: Classical) -> tuple[bool, bool]:
     """Pings V and tells by which of the gateway's outer links U's packets came."""
     captures = [Capture(topology.gateway, link, "udp dst port 5180") for link in ("outer", "outer2")]
-    assert topology.u.pings(V_INNER, count=5)
+    assert topology.u.pings_singly(V_INNER, count=5)
     first, second = captures
     first.stop()
     second.stop()

@@ -52,7 +52,7 @@ def test_padding_hides_sizes_on_the_wire_and_nowhere_else(lab: Lab, mode: str, k
     for inner, sealed in (PACKETS if kind == "tun" else FRAMES)[mode].items():
         wire = Capture(topology.gateway, "outer", f"udp port {PORT} and greater 120")
         link = Capture(topology.gateway, "vpn-gw", "icmp")
-        assert topology.u.pings(GATEWAY_TUNNEL, count=COUNT, options=f"-s {inner - ICMP}")
+        assert topology.u.pings_singly(GATEWAY_TUNNEL, count=COUNT, options=f"-s {inner - ICMP}")
         wire.stop()
         link.stop()
         sizes = [len(packet) - ETHERNET - ICMP for packet in wire.packets()]
@@ -130,7 +130,7 @@ def test_a_forged_word_about_the_path_changes_nothing(lab: Lab, outer: str, mtu:
     script.write_text(FORGER)
     topology.gateway.run(f"{sys.executable} {script} {u} {port} {gateway} {PORT} {mtu}")
     whole = Capture(topology.gateway, "outer", f"udp port {PORT}")
-    assert topology.u.pings(GATEWAY_TUNNEL, count=COUNT, options="-s 1392 -M do")
+    assert topology.u.pings_singly(GATEWAY_TUNNEL, count=COUNT, options="-s 1392 -M do")
     whole.stop()
     believed.stop()
     assert believed.packets(), "nothing was forged"

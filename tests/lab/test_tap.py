@@ -101,7 +101,7 @@ def test_broadcast_and_multicast_reach_the_far_end(tap: Classical) -> None:
     assert "3 received" in tap.u.output(f"ping -b {groups} 192.168.53.255")
     assert "3 received" in tap.u.output(f"ping {groups} 224.0.0.1")
     # The echo of U itself comes first: ping does not wait for the other's answer to the last one.
-    multicast6 = tap.u.output("ping -n -c 4 -i 0.2 -W 1 ff02::1%vpn-u")
+    multicast6 = tap.u.output("ping -n -c 8 -i 0.2 -W 1 ff02::1%vpn-u")
     own = tap.gateway.output("ip -6 -o addr show dev vpn-gw scope link").split()[3].split("/")[0]
     assert multicast6.count(f"from {own}%vpn-u") >= 3
     capture = Capture(tap.gateway, "vpn-gw", "udp port 6000")
@@ -239,7 +239,7 @@ def test_a_station_that_moves_is_followed(hub: Star) -> None:
     sizes = {}
     for size, name in ((200, "a"), (300, "b"), (400, "a")):
         send_frames(hub[name].host, "vpn", frame(BROADCAST, station))
-        eventually(lambda: learned(hub.hub_vpnd)[station, 0] == name, what=f"behind {name}")  # noqa: B023
+        eventually(lambda: learned(hub.hub_vpnd).get((station, 0)) == name, what=f"behind {name}")  # noqa: B023
         send_frames(hub.hub, "vpn", frame(station, mac(2), size=size))
         sizes[size] = name
     time.sleep(0.3)  # for one that went astray

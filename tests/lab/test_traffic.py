@@ -58,7 +58,8 @@ def test_a_bad_road_costs_speed_but_no_byte(lab: Lab, kind: str, family: int) ->
     topology.road.set(BAD_ROAD)
     wanted = serve_file(topology.v, size=FILE_BYTES, address=address(family))
     assert fetch_file(topology.u, address=address(family), timeout_s=120) == wanted
-    assert tcp_mbit(iperf3(topology.u, topology.v, address(family), seconds=2)) > 10
+    # Some retransmissions are lost again, and TCP waits longer each time.
+    assert tcp_mbit(iperf3(topology.u, topology.v, address(family), seconds=5)) > 1
     stream = UdpStream(topology.u, topology.v, address(family), rate=500, size=1000)
     time.sleep(4)
     sent, received = stream.stop()
@@ -81,7 +82,7 @@ def test_bytes_are_counted_as_they_are_inside(lab: Lab) -> None:
     assert topology.u.pings(GATEWAY_TUNNEL)
     ends = ((topology.u_vpnd, "gateway"), (topology.gateway_vpnd, "u"))
     before = [end.peer(name) for end, name in ends]
-    assert topology.u.pings(GATEWAY_TUNNEL, count=10, options="-i 0.05")
+    assert topology.u.pings_singly(GATEWAY_TUNNEL, count=10)
     for (end, name), was in zip(ends, before, strict=True):
         now = end.peer(name)
         for way in ("rx_bytes", "tx_bytes"):

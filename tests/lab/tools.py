@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import signal
 import struct
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from pathlib import Path
 from tests.lab.namespaces import Host, Lab, eventually
 
 _PCAP_HEADER, _PCAP_RECORD = 24, 16  # bytes; a record's third word is the size kept
+_CAPTURED_S = 0.5  # in which tcpdump writes at least one packet of those that wait
+_PCAP_COUNTS = re.compile(r"(\d+) packets? (?:captured|received|dropped)")
 _STREAM = Path(__file__).with_name("stream.py")
 
 
@@ -43,9 +47,25 @@ class Capture:
             assert line, f"tcpdump on {host} {link} did not start"
 
     def stop(self) -> None:
-        time.sleep(0.2)  # what was just sent reaches the file
+        """Ends it when all that passed the filter so far is in the file."""
+        time.sleep(0.2)  # what was just sent passes the link
+        missing = self._missing()
+        since = time.monotonic()
+        # What came before the filter was in force is counted as received and stays missing.
+        while missing > 0 and time.monotonic() - since < _CAPTURED_S:
+            time.sleep(0.01)
+            if (still := self._missing()) != missing:
+                missing, since = still, time.monotonic()
         self._process.terminate()
         self._process.wait(5)
+
+    def _missing(self) -> int:
+        """How many packets tcpdump has yet to write."""
+        assert self._process.stderr is not None
+        self._process.send_signal(signal.SIGUSR1)  # it tells how far it is
+        line = self._process.stderr.readline().decode()
+        captured, received, dropped = map(int, _PCAP_COUNTS.findall(line))
+        return received - captured - dropped
 
     def lines(self, expression: str = "") -> list[str]:
         """One line per packet that matches, as tcpdump prints them."""
@@ -133,7 +153,6 @@ class UdpStream:
     def stop(self) -> tuple[int, int]:
         """Ends the stream and tells how many datagrams were sent, and how many different ones arrived."""
         sent = self._end(self._sender)
-        time.sleep(0.5)  # for the last ones under way
         return sent, self._end(self._receiver)
 
     @staticmethod

@@ -6,6 +6,7 @@ constants of the protocol can be shortened by a launcher of the tests, never by 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,20 +140,36 @@ class Vpnd:
         return self.daemon.wait(10)
 
     def kill(self) -> None:
+        """Kills the daemon; a plane that is its child ends by itself, which is waited for."""
         assert self.daemon is not None
+        child = self._child_plane()
         self.daemon.kill()
         self.daemon.wait(10)
+        eventually(lambda: child is None or not Path(f"/proc/{child}").exists(), what="the plane's end")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The daemon stands still while the body runs; its plane goes on."""
+        assert self.daemon is not None
+        self.daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.daemon.send_signal(signal.SIGCONT)
 
     def plane_pid(self) -> int:
         """Finds the plane, whether it is the daemon's child or was started on its own."""
         if self.plane is not None and self.plane.poll() is None:
             return self.plane.pid
+        child = self._child_plane()
+        assert child is not None, f"vpnd on {self.host} has no plane"
+        return child
+
+    def _child_plane(self) -> int | None:
         assert self.daemon is not None
         children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
-        for child in children:
-            if Path(f"/proc/{child}/comm").read_text().strip() == "vpnd-plane":
-                return int(child)
-        raise AssertionError(f"vpnd on {self.host} has no plane")
+        named = (int(each) for each in children if Path(f"/proc/{each}/comm").read_text() == "vpnd-plane\n")
+        return next(named, None)
 
     def kill_plane(self) -> None:
         os.kill(self.plane_pid(), signal.SIGKILL)
