@@ -36,8 +36,8 @@ def run(*words: str) -> list[int]:
 def test_the_sink_counts_what_a_blast_sends() -> None:
     """Never more than was sent; of two sizes that take turns, half of the bytes' sum each."""
     port = free_port()
-    with listening("sink", "127.0.0.1", port, "0.3") as sink:
-        (sent,) = run("blast", "127.0.0.1", port, "0.8", "100,300")
+    with listening("sink", "127.0.0.1", port, "1") as sink:
+        (sent,) = run("blast", "127.0.0.1", port, "1.5", "100,300")
         assert sink.stdout is not None
         counted, size, total = map(int, sink.stdout.read().split())
     assert 0 < counted < total <= sent

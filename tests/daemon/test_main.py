@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import logging
 import os
 import signal
@@ -212,8 +213,17 @@ def test_told_to_end_it_ends_with_0(machine: Machine, manager: Manager, number: 
 def test_the_watchdog_hears_of_every_turn(
     machine: Machine, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    beat, beats = Service.watchdog, itertools.count(1)
+
+    def count(service: Service) -> None:
+        beat(service)
+        if next(beats) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Service, "watchdog", count)
     monkeypatch.setenv("WATCHDOG_USEC", "20000")  # every 10 ms
     machine.write()
+    machine.plan = {"soon": lambda: None}
     assert machine.run() == 0
     assert manager.heard().count("WATCHDOG=1") >= 3
 

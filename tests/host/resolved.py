@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,13 +47,18 @@ def unpacked() -> Path:
     root = CACHE / f"systemd-resolved-{version}"
     if not root.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        draft = CACHE / f"systemd-resolved-{version}.new"
-        draft.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=CACHE))
+        draft.chmod(0o755)
         words = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", f"systemd-resolved={version}"]
         subprocess.run(words, cwd=draft, check=True, timeout=120, stdin=subprocess.DEVNULL)
         (package,) = draft.glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", package, draft], check=True, timeout=60)
-        draft.rename(root)
+        try:
+            draft.rename(root)
+        except OSError:
+            if not root.exists():
+                raise
+            shutil.rmtree(draft)  # another test was first
     return root
 
 

@@ -161,7 +161,7 @@ class Machine:
             self.run(f"rm -r {Path(file).parent}; systemctl daemon-reload")
 
     def journal(self, unit: str, options: str = "") -> str:
-        return self.output(f"journalctl --no-pager -o cat -u {unit} {options}")
+        return self.output(f"journalctl --sync; journalctl --no-pager -o cat -u {unit} {options}")
 
     def reboot(self) -> None:
         """Powers off and boots again; the disk stays, /run does not."""

@@ -57,7 +57,7 @@ def started(machine: Machine) -> Start:
     state = machine.output("systemctl show -P ActiveState vpnd@other")
     status = machine.output("systemctl show -P ExecMainStatus vpnd@other")
     machine.run("journalctl --sync")
-    journal = f"journalctl --no-pager -q -o cat --since '{began}' _SYSTEMD_UNIT=vpnd@other.service"
+    journal = f"journalctl --no-pager -q -o cat --since '{began}' SYSLOG_IDENTIFIER=vpnd VPND_INSTANCE=other"
     lines, errors = (machine.output(each).splitlines() for each in (journal, f"{journal} -p err"))
     return Start(state, status, list(dict.fromkeys(lines)), list(dict.fromkeys(errors)))
 

@@ -35,7 +35,7 @@ def test_a_tunnel_from_two_files_that_is_there_again_after_a_reboot(bare_pair: P
             lambda: machine.output("systemctl show -P StatusText vpnd@site") == "1 of 1 peers up",  # noqa: B023
             what="the human line",
         )
-        explained = machine.output("journalctl --no-pager -x -u vpnd@site -g '^ready'")
+        explained = machine.output("journalctl --sync; journalctl --no-pager -x -u vpnd@site -g '^ready'")
         assert "ready: " in explained
         assert "Subject: " in explained
         users = machine.output("ps -o user= -p $(pgrep -d, vpnd)").split()
