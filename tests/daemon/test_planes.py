@@ -239,11 +239,13 @@ def test_an_ephemeral_port_stays_when_the_sockets_change(plane: Any, tmp_path: P
 
 
 def test_without_a_port_in_the_files_a_named_one_is_given_up(plane: Any, tmp_path: Path) -> None:
-    give(plane, tmp_path, f'listen = ["127.0.0.1:{free_port()}"]')
+    port = free_port()
+    give(plane, tmp_path, f'listen = ["127.0.0.1:{port}"]')
     give(plane, tmp_path, "")
     assert {each.address for each in plane.inventory.sockets} <= {
         each.address for each in transports.EPHEMERAL
     }
+    assert port not in {each.port for each in plane.inventory.sockets}
 
 
 def test_sockets_that_share_no_port_go_before_the_new_ones_come(plane: Any, tmp_path: Path) -> None:

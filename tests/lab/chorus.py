@@ -21,7 +21,7 @@ from vpnd.endpoint import Endpoint
 from vpnd.keys import PublicKey
 
 EVERY_S = 0.1  # between two echoes of a caller
-LATE_S = 3.0  # an echo unanswered for so long is lost
+LATE_S = 1.0  # an echo unanswered for so long is lost
 
 
 class Singer:

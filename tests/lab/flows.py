@@ -1,6 +1,7 @@
 """The two ends of several flows of numbered UDP datagrams, which come in bursts.
 
-    flows.py receive ADDRESS PORT        flows.py send ADDRESS PORT FLOWS RATE SIZE
+    python -m tests.lab.flows receive ADDRESS PORT
+    python -m tests.lab.flows send ADDRESS PORT FLOWS RATE SIZE
 
 A flow is a source port; RATE is datagrams per second of one flow. The sender prints how many
 datagrams it sent in all. The receiver prints a JSON list: for each flow how many came, and how many
@@ -18,7 +19,8 @@ import struct
 import sys
 import time
 
-QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
+from tests.lab.arrivals import until_told
+
 BURST = 10  # datagrams of one flow without a pause: workers that shared it would overtake each other
 
 
@@ -28,18 +30,14 @@ def receive(address: str, port: int) -> str:
         listener.setsockopt(socket.SOL_SOCKET, 33, 4 * 2**20)  # SO_RCVBUFFORCE
         listener.bind((address, port))
         print("ready", flush=True)
-        while True:
-            readable, _, _ = select.select([listener, sys.stdin], (), ())
-            if listener not in readable:
-                if not select.select([listener], (), (), QUIET_S)[0]:
-                    return json.dumps([flow[:2] for flow in flows.values()])
-                continue
+        for _ in until_told(listener):
             data, source = listener.recvfrom(65536)
             (number,) = struct.unpack_from("!Q", data)
             flow = flows.setdefault(source, [0, 0, -1])
             flow[0] += 1
             flow[1] += number < flow[2]
             flow[2] = max(flow[2], number)
+    return json.dumps([flow[:2] for flow in flows.values()])
 
 
 def send(address: str, port: int, flows: int, rate: int, size: int) -> int:

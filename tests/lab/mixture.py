@@ -10,7 +10,6 @@ at the other end is sorted by flow, for a flow's order is all that a network pro
 from __future__ import annotations
 
 import random
-import select
 import socket
 import struct
 import sys
@@ -19,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.lab.arrivals import until_told
 from tests.plane.leaves import flows
 from tests.plane.leaves.flows import CHECKSUM_AT, IPV4, IPV6, TCP, UDP, Headers
 from tests.plane.leaves.offloads import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, LargeFrame
@@ -28,7 +28,6 @@ SOURCE, TARGET = "10.1.0.1", "10.2.0.2"  # as Headers has them
 SOURCE6, TARGET6 = "fd00::1", "fd00::2"
 ETHERNET = 14
 BURST, PAUSE_S = 20, 0.003
-QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
 _SOL_PACKET, _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 263, 15, 23
 _ETH_P_ALL = 3
 _BUFFER = 64 << 20
@@ -166,14 +165,10 @@ def receive(link: str, file: str) -> None:
         receiving.setsockopt(socket.SOL_SOCKET, 33, _BUFFER)  # SO_RCVBUFFORCE
         receiving.bind((link, _ETH_P_ALL))
         print("ready", flush=True)
-        while True:
-            ready = select.select([receiving, sys.stdin], [], [])[0]
-            if receiving in ready:
-                frame = receiving.recv(1 << 17)
-                if frame[26:30] == sources[0] or frame[22:38] == sources[1]:
-                    packets.append(frame)
-            elif not select.select([receiving], [], [], QUIET_S)[0]:
-                break
+        for _ in until_told(receiving):
+            frame = receiving.recv(1 << 17)
+            if frame[26:30] == sources[0] or frame[22:38] == sources[1]:
+                packets.append(frame)
     with Path(file).open("wb") as kept:
         for packet in packets:
             kept.write(struct.pack("=I", len(packet)) + packet)

@@ -1,6 +1,7 @@
 """The two ends of a steady stream of numbered UDP datagrams; each prints its count at the end.
 
-    stream.py receive ADDRESS            stream.py send ADDRESS RATE SIZE
+    python -m tests.lab.stream receive ADDRESS
+    python -m tests.lab.stream send ADDRESS RATE SIZE
 
 Both end at a line on standard input, or when it closes; the receiver once nothing more comes.
 """
@@ -14,8 +15,9 @@ import struct
 import sys
 import time
 
+from tests.lab.arrivals import until_told
+
 PORT = 5999
-QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
 
 
 def receive(address: str) -> int:
@@ -25,12 +27,9 @@ def receive(address: str) -> int:
         listener.bind((address, PORT))
         print("ready", flush=True)
         seen: set[int] = set()
-        while True:
-            readable, _, _ = select.select([listener, sys.stdin], (), ())
-            if listener in readable:
-                seen.add(struct.unpack_from("!Q", listener.recv(65536))[0])
-            elif not select.select([listener], (), (), QUIET_S)[0]:
-                return len(seen)
+        for _ in until_told(listener):
+            seen.add(struct.unpack_from("!Q", listener.recv(65536))[0])
+        return len(seen)
 
 
 def send(address: str, rate: int, size: int) -> int:

@@ -182,7 +182,7 @@ def test_a_table_is_replaced_under_traffic_and_put_back_when_somebody_takes_it(l
     a, b = star["a"].host, star["b"].host
     at.configure(GROUPS, b='groups = ["guests"]')
     b.start(sys.executable, "-c", _POUR)
-    stream = UdpStream(a, at.office, OFFICE, rate=1000)
+    stream = UdpStream(a, at.office, OFFICE, rate=2000)
     for number in range(20):
         more = f'[groups.more]\nallow = ["10.{number}.0.0/16:tcp/{number + 1}-900"]\n'
         at.configure(GROUPS + more, b='groups = ["guests", "more"]')

@@ -191,7 +191,7 @@ def test_replayed_initiations_cost_one_look_each(besieged: Siege) -> None:
     sent = shooter.stop()
     share = (processor_s(hub.daemon.pid) - used) / (time.monotonic() - began)
     assert sent > 20_000
-    assert share < 0.2, f"vpnd took {share:.0%} of a processor"
+    assert share < 0.1, f"vpnd took {share:.0%} of a processor"
     eventually(lambda: grown(before, hub.drops_now()) >= sent, what=f"{sent} counted")
     reasons = {
         name: count - before.get(name, 0)

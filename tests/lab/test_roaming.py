@@ -105,7 +105,8 @@ def test_the_tunnel_moves_between_families_and_back(classical: Classical) -> Non
         configure(classical, endpoint=endpoint)
         classical.u_vpnd.ctl("reload")
         gateway_follows(classical, seen)
-        assert classical.u_vpnd.endpoint("gateway") == endpoint
+        # What the gateway had sent before by the other family may be heard after the reload.
+        eventually(lambda: classical.u_vpnd.endpoint("gateway") == endpoint, what=endpoint)  # noqa: B023
     for name, stream in (("u to v", there), ("v to u", back)):
         sent, received = stream.stop()
         assert received == sent, f"{name}: {sent - received} of {sent} lost"
@@ -171,7 +172,7 @@ def test_a_forged_source_gets_little_and_not_for_long(lab: Lab) -> None:
     flood.stop()
     reached.stop()
     sizes = [int(re.findall(r"UDP, length (\d+)", line)[0]) for line in reached.lines()]
-    assert sum(sizes) > 5000, "the attack reached nobody, so it shows nothing"
+    assert sum(sizes) > 6000, "the attack reached nobody, so it shows nothing"
     assert sum(sizes) <= UNPROVEN_MAX
     assert topology.u.pings(V_INNER)
     topology.gateway_vpnd.assert_no_error()

@@ -17,7 +17,7 @@ from tests.lab.namespaces import Host, Lab, eventually
 _PCAP_HEADER, _PCAP_RECORD = 24, 16  # bytes; a record's third word is the size kept
 _CAPTURED_S = 0.5  # in which tcpdump writes at least one packet of those that wait
 _PCAP_COUNTS = re.compile(r"(\d+) packets? (?:captured|received|dropped)")
-_STREAM = Path(__file__).with_name("stream.py")
+_STREAM = (sys.executable, "-m", "tests.lab.stream")
 
 
 class Capture:
@@ -140,12 +140,12 @@ class UdpStream:
 
     def __init__(self, sender: Host, receiver: Host, address: str, *, rate: int, size: int = 200) -> None:
         self._receiver = receiver.start(
-            sys.executable, _STREAM, "receive", address, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            *_STREAM, "receive", address, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._receiver.stdout is not None
         assert self._receiver.stdout.readline() == b"ready\n"
         self._sender = sender.start(
-            *(sys.executable, _STREAM, "send", address, str(rate), str(size)),
+            *(*_STREAM, "send", address, str(rate), str(size)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

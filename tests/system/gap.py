@@ -1,6 +1,7 @@
 """The two ends of a steady stream of numbered datagrams, and the longest silence between two that came:
 
-    gap.py receive ADDRESS            gap.py send ADDRESS MBIT SIZE
+    python -m tests.system.gap receive ADDRESS
+    python -m tests.system.gap send ADDRESS MBIT SIZE
 
 Both end at a line on standard input, the receiver once nothing more comes. The sender prints how many it
 sent, the receiver how many different ones came and the longest time without one, in milliseconds. Runs of
@@ -15,9 +16,10 @@ import struct
 import sys
 import time
 
+from tests.lab.arrivals import until_told
+
 PORT = 5998
 TURN_S = 0.001  # the sender's; no run is longer than what is due in ten
-QUIET_S = 1.0  # a busy machine may hold back for a while what is under way
 RUN_MAX = 40  # datagrams
 BUFFER = 64 * 2**20
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
@@ -33,12 +35,7 @@ def receive(address: str) -> str:
     print("ready", flush=True)
     seen: set[int] = set()
     longest = last = 0.0
-    while True:
-        readable, _, _ = select.select([listener, sys.stdin], (), ())
-        if listener not in readable:
-            if not select.select([listener], (), (), QUIET_S)[0]:
-                return f"{len(seen)} {longest * 1000:.1f}"
-            continue
+    for _ in until_told(listener):
         now = time.monotonic()
         longest, last = max(longest, now - last if last else 0.0), now
         data, ancillary, _, _ = listener.recvmsg(65536, 64)
@@ -46,6 +43,7 @@ def receive(address: str) -> str:
             len(data)
         ]
         seen.update(struct.unpack_from("!Q", data, at)[0] for at in range(0, len(data), size))
+    return f"{len(seen)} {longest * 1000:.1f}"
 
 
 def send(address: str, mbit: int, size: int) -> str:

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.lab.namespaces import Host
 
-_GAP = Path(__file__).with_name("gap.py")
+_GAP = (sys.executable, "-m", "tests.system.gap")
 
 
 @dataclass
@@ -42,4 +41,4 @@ def stream(sender: Host, receiver: Host, address: str, *, mbit: int, size: int =
 
 
 def _start(host: Host, *words: str) -> subprocess.Popen[bytes]:
-    return host.start(sys.executable, _GAP, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return host.start(*_GAP, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

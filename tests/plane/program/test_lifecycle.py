@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.plane import far
-from tests.plane.harness import Rig, plane_program, public_key, wait_until
+from tests.plane.harness import Rig, is_sanitized, plane_program, public_key, wait_until
 from tests.plane.namespace import Link, Namespace
 from tests.plane.packets import number_of, numbered
 from vpnd.errors import PlaneError
@@ -100,7 +100,7 @@ def test_a_polite_signal_ends_it_cleanly(tun: Rig, number: int) -> None:
 
 
 def test_stop_under_traffic_is_quick_and_nothing_answers_afterwards(tun: Rig) -> None:
-    """[I8] Stopped in a burst: ended soon, later datagrams get no answer."""
+    """[I8] Stopped in a burst: ended within a second, later datagrams get no answer."""
     peer = tun.add_peer(1)
     session = peer.install()
     for number in range(500):
@@ -109,7 +109,7 @@ def test_stop_under_traffic_is_quick_and_nothing_answers_afterwards(tun: Rig) ->
     began = time.monotonic()
     tun.client.stop()
     assert tun.child.wait(20) == 0
-    assert time.monotonic() - began < 5.0  # on whatever machine
+    assert time.monotonic() - began < (5.0 if is_sanitized() else 1.0)
     assert PlaneGone() in tun.client.read_events()
 
 
