@@ -142,6 +142,22 @@ def test_a_goodbye_on_the_current_session_ends_the_previous_one_too(connected: P
     assert not left.plane.by_index
 
 
+@pytest.mark.parametrize("calls", ["who leaves", "who stays"])
+def test_a_goodbye_ends_a_session_too_that_the_plane_has_not_told_of(connected: Pair, calls: str) -> None:
+    """[I4] The plane uses a new session before its event is read; who stays is up with nobody otherwise."""
+    network, left, right = connected
+    old = left.current(right)
+    right.device.session_placed = lambda *_: []  # type: ignore[method-assign]
+    caller, called = (right, left) if calls == "who leaves" else (left, right)
+    caller.perform(caller.device.reconnect(called.key, network.clock.now))
+    network.run(1.0, until=lambda: share_session(left, right) and left.current(right) is not old)
+    assert left.current(right) is not old
+    right.say_goodbye(GoodbyeReason.SHUTDOWN)
+    network.run(0.1)
+    assert not left.plane.by_index
+    assert not right.plane.by_index
+
+
 def test_after_saying_goodbye_our_own_sessions_are_gone(connected: Pair) -> None:
     """[I4] With the last copy the keys are wiped on our side as well."""
     network, _left, right = connected

@@ -119,25 +119,32 @@ def consume_goodbye(local: Local, peer: Peer, session: Session, reason: int, now
 def say_goodbye(local: Local, peer: Peer, reason: GoodbyeReason, now: float) -> list[Action]:
     """Sends the first GOODBYE; the others follow by time, and the sessions end with the last."""
     calm(local, peer)
-    current = peer.slots.current
-    if current is None:
+    local_indices, payload = _perhaps_current(peer), encode_goodbye(reason)
+    if not local_indices:
         return retire_all(local, peer)
-    payload = encode_goodbye(reason)
-    peer.farewell = Farewell(
-        current.local_index, payload, GOODBYE_COPIES - 1, now + local.timers.goodbye_interval_s
-    )
-    return [SendControl(peer.key, payload, current.local_index)]
+    next_at = now + local.timers.goodbye_interval_s
+    peer.farewell = Farewell(local_indices, payload, GOODBYE_COPIES - 1, next_at)
+    return send_on(peer, local_indices, payload)
 
 
 def part_at_once(local: Local, peer: Peer) -> list[Action]:
     """Sends every GOODBYE now and ends all: for a peer that leaves the configuration."""
     calm(local, peer)
+    goodbyes = send_on(peer, _perhaps_current(peer), encode_goodbye(GoodbyeReason.REMOVED))
+    return goodbyes * GOODBYE_COPIES + retire_all(local, peer)
+
+
+def send_on(peer: Peer, local_indices: Iterable[int], payload: bytes) -> list[Action]:
+    return [SendControl(peer.key, payload, index) for index in local_indices]
+
+
+def _perhaps_current(peer: Peer) -> list[int]:
+    """Local indices of sessions that the plane may use: which one it does, it tells a little later.
+
+    One that still waits for its confirmation sends nothing.
+    """
     current = peer.slots.current
-    actions: list[Action] = []
-    if current is not None:
-        goodbye = SendControl(peer.key, encode_goodbye(GoodbyeReason.REMOVED), current.local_index)
-        actions += [goodbye] * GOODBYE_COPIES
-    return actions + retire_all(local, peer)
+    return [each.local_index for each in (current, *peer.slots.waiting) if each is not None]
 
 
 def calm(local: Local, peer: Peer) -> None:
@@ -154,8 +161,10 @@ def _forget(local: Local, peer: Peer, session: Session) -> None:
     local.indices.free(session.local_index)
     if peer.confirmation is not None and peer.confirmation.session is session:
         peer.confirmation = None
-    if peer.farewell is not None and peer.farewell.local_index == session.local_index:
-        peer.farewell = None
+    farewell = peer.farewell
+    if farewell is not None and session.local_index in farewell.local_indices:
+        farewell.local_indices.remove(session.local_index)
+        peer.farewell = farewell if farewell.local_indices else None
 
 
 def _follow_epoch(local: Local, peer: Peer, session: Session) -> list[Action]:

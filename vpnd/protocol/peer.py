@@ -190,9 +190,9 @@ class Push:
 
 @dataclass(slots=True)
 class Farewell:
-    """Copies of a GOODBYE still to be sent; the sessions end with the last."""
+    """Copies of a GOODBYE still to be sent, each on these sessions; all sessions end with the last."""
 
-    local_index: int
+    local_indices: list[int]
     payload: bytes
     left: int
     next_at: float

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 from vpnd.protocol import discovery
-from vpnd.protocol.actions import Action, PeerChanged, SendControl, SendKeepalive
+from vpnd.protocol.actions import Action, PeerChanged, SendKeepalive
 from vpnd.protocol.constants import Slot, Timers
 from vpnd.protocol.dialogue import ask, resend_push
 from vpnd.protocol.initiator import attempt, begin, drop_pending, give_up, resend
-from vpnd.protocol.lifecycle import retire, retire_all
+from vpnd.protocol.lifecycle import retire, retire_all, send_on
 from vpnd.protocol.local import Local
 from vpnd.protocol.peer import Activity, Confirmation, Farewell, GaveUp, Idle, Peer, Trying
 from vpnd.protocol.sessions import Session
@@ -132,13 +132,13 @@ def _may_begin(peer: Peer, seen: Activity) -> bool:
 
 
 def _run_farewell(local: Local, peer: Peer, farewell: Farewell) -> list[Action]:
-    goodbye = SendControl(peer.key, farewell.payload, farewell.local_index)
+    actions = send_on(peer, farewell.local_indices, farewell.payload)
     farewell.left -= 1
     farewell.next_at += local.timers.goodbye_interval_s
     if farewell.left:
-        return [goodbye]
+        return actions
     peer.farewell = None
-    return [goodbye, *retire_all(local, peer), PeerChanged(peer.key)]
+    return [*actions, *retire_all(local, peer), PeerChanged(peer.key)]
 
 
 def _run_confirmation(peer: Peer, confirmation: Confirmation, now: float) -> list[Action]:
