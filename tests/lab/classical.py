@@ -13,9 +13,10 @@ U and the gateway run vpnd. V knows the way back to the tunnel's addresses by on
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
-from tests.lab.namespaces import Host, Lab
+from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.relay import Road
 from tests.lab.vpnd import Vpnd
 
@@ -44,6 +45,16 @@ class Classical:
         self.u_vpnd.start()
         self.u_vpnd.wait_up()
         self.gateway_vpnd.wait_up()
+
+    def settle(self, carried: int) -> None:
+        """Waits until both sides have found that the path carries outer IP packets of so many bytes."""
+        for vpnd, peer in ((self.u_vpnd, "gateway"), (self.gateway_vpnd, "u")):
+            found = functools.partial(_has_found, vpnd, peer, carried)
+            eventually(found, within_s=8, what=f"{carried} found on {vpnd.host}")
+
+
+def _has_found(vpnd: Vpnd, peer: str, carried: int) -> bool:
+    return bool(vpnd.peer_now(peer)["path_mtu"] == carried)
 
 
 def build(

@@ -257,8 +257,9 @@ def test_a_hub_keeps_apart_what_it_is_told_to(offices: Offices) -> None:
     storm = [frame(BROADCAST, mac(7))] * 2000
     began = time.monotonic()
     send_frames(a, "eth0", *storm)
-    assert a.pings("192.168.77.2", count=5), "those who know each other notice nothing"
+    # Some of 2,000 frames at once may be more than the queue of the link before the plane has its turn.
     eventually(lambda: offices.drops("a", "frame_storm") >= 500, what="most of the storm refused")
+    assert a.pings("192.168.77.2", count=5), "those who know each other notice nothing"
     seconds = time.monotonic() - began
     capture.stop()
     assert 0 < len(capture.lines("ether broadcast")) <= STORM_LIMIT * (seconds + 2)

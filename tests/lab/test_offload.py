@@ -258,7 +258,8 @@ def marking_of(packet: bytes) -> int:
 def echoes(ends: Classical, address: str, markings: Sequence[int]) -> tuple[list[int], list[int]]:
     """The markings outside and inside, at the gateway, of a ping with each of these markings."""
     requests = "icmp[icmptype] == icmp-echo or icmp6[icmp6type] == icmp6-echo"
-    outer = Capture(ends.gateway, "outer", f"udp dst port {PORT} and greater 120")
+    # By their size: probes of the path are larger, acknowledgements smaller.
+    outer = Capture(ends.gateway, "outer", f"udp dst port {PORT} and greater 120 and less 220")
     inner = Capture(ends.gateway, "vpn-gw", requests)
     for marking in markings:
         ends.u.pings(address, wait_s=0.2, options=f"-Q {marking}")

@@ -39,11 +39,6 @@ def path_mtu(vpnd: Vpnd) -> int | None:
     return value
 
 
-def settle(topology: Classical, carried: int) -> None:
-    for vpnd in (topology.u_vpnd, topology.gateway_vpnd):
-        eventually(lambda vpnd=vpnd: path_mtu(vpnd) == carried, within_s=8, what=f"{carried} found")  # type: ignore[misc]
-
-
 def too_large(topology: Classical) -> int:
     """How many packets U's plane refused because the path does not carry them."""
     return topology.u_vpnd.drops().get("path_too_large", 0)
@@ -91,7 +86,7 @@ def test_a_path_that_begins_to_swallow_stalls_a_stream_for_four_seconds_at_most(
     """[D4] First above 1400, then above 1280; the MTU found is right, and the stream goes on."""
     topology, road = wide(lab)
     topology.start()
-    settle(topology, 1480)
+    topology.settle(1480)
     pour = Pour(topology.u, topology.gateway, GATEWAY_TUNNEL)
     for mtu in (1400, 1280):
         time.sleep(1.5)
@@ -112,7 +107,7 @@ def test_a_narrow_path_is_found_at_the_start_and_both_ways_work(lab: Lab) -> Non
     topology, road = wide(lab)
     road.set(Rules(mtu=1400))
     topology.start()
-    settle(topology, 1400)
+    topology.settle(1400)
     digest = serve_file(topology.v, size=3_000_000, address=V_INNER)
     before = too_large(topology)
     assert fetch_file(topology.u, address=V_INNER, timeout_s=8) == digest
@@ -127,7 +122,7 @@ def test_a_packet_that_must_stay_whole_is_sent_back_and_the_sender_remembers(lab
     assert topology.road is not None
     topology.road.set(Rules(mtu=1400))
     topology.start()
-    settle(topology, 1400)
+    topology.settle(1400)
     fits = 1400 - 60 - (19 if kind == "tap" else 0)
     told = Capture(topology.u, "vpn-u", "icmp[0] == 3 or icmp6[0] == 2")
     topology.u.run(f"ping -c 2 -W 1 -M do -s 1392 {GATEWAY_TUNNEL}", check=False)
@@ -163,7 +158,7 @@ def test_a_path_whose_router_cuts_is_found_to_the_piece_and_nothing_is_lost_mean
     configure(topology, endpoint="10.10.0.11:5180", routing="")
     topology.start()
     assert topology.u.pings(GATEWAY_TUNNEL, count=20, options="-i 0.05 -s 1300")
-    settle(topology, 1388)
+    topology.settle(1388)
     assert GATEWAY_OUTER != "10.10.0.11"
 
 
@@ -173,7 +168,7 @@ def test_restarts_keep_what_was_found(lab: Lab) -> None:
     assert topology.road is not None
     topology.road.set(Rules(mtu=1400))
     topology.start()
-    settle(topology, 1400)
+    topology.settle(1400)
     topology.u_vpnd.kill()
     topology.u_vpnd.start()
     assert "packets above 1340" in topology.u_vpnd.why("gateway")

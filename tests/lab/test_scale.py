@@ -150,7 +150,7 @@ def call(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 def wait_handshakes(vpnd: Vpnd, before: dict[str, int]) -> dict[str, int]:
-    """Waits until every peer has more than before: the plane answers callers before the daemon hears of it."""
+    """Waits until every peer has more than before: a plane answers callers before its daemon hears of it."""
     now: dict[str, int] = {}
 
     def all_have_more() -> bool:
