@@ -106,8 +106,8 @@ def test_flows_of_several_peers_keep_their_order_over_two_workers(lab: Lab, kind
     assert ports(star.hub) == [PORT, PORT]
     for spoke in star.spokes.values():
         # While the kernel looks for a neighbour, it lets packets overtake those that wait for the answer.
-        assert star.hub.pings(spoke.tunnel, count=3)
-        assert spoke.host.pings(HUB_TUNNEL, count=3)
+        assert star.hub.pings_singly(spoke.tunnel, count=3)
+        assert spoke.host.pings_singly(HUB_TUNNEL, count=3)
     flows = []
     for number, spoke in enumerate(star.spokes.values()):
         flows.append(Flows(spoke.host, star.hub, HUB_TUNNEL, 6000 + number))
@@ -142,7 +142,7 @@ def test_workers_come_and_go_by_reloads(tunnel: Pair) -> None:
         assert shape(called.host, "vpn-called") == before
         assert plane_threads(called) == threads + 2 * (workers - 1)
         assert called.status()["state"] == "up"
-        assert tunnel.caller.host.pings(CALLED_INNER, count=10)
+        assert tunnel.caller.host.pings_singly(CALLED_INNER, count=10)
     assert len(set(indices[1:])) == 1
     assert called.peer("caller")["handshakes"] == handshakes
     assert "link is gone" not in called.log()
@@ -230,7 +230,7 @@ def test_a_second_instance_on_a_port_of_several_sockets_is_refused(tunnel: Pair,
     """)
     with pytest.raises(CommandError, match="another program has the port"):
         second.start()
-    assert tunnel.caller.host.pings(CALLED_INNER, count=5)
+    assert tunnel.caller.host.pings_singly(CALLED_INNER, count=5)
 
 
 def test_offloads_are_switched_by_a_reload(tunnel: Pair) -> None:
@@ -248,7 +248,7 @@ def test_offloads_are_switched_by_a_reload(tunnel: Pair) -> None:
         shown = caller.ctl("show offload").stdout
         assert shown.count("switched off in local.offload") == 3 - len(wanted)
         caller.wait_up()
-        assert caller.host.pings(CALLED_INNER, count=10, options="-s 1392")
+        assert caller.host.pings_singly(CALLED_INNER, count=10, options="-s 1392")
     tunnel.assert_no_error()
 
 
