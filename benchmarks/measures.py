@@ -32,7 +32,7 @@ class Measure:
     """`take(pair, seconds)` gives figures by name; `about` says it to who asks for --help.
 
     Measures of one `family` are compared with each other too. `near` names the systems that a bar tells
-    apart by a few per cent: they are taken several times in a round.
+    apart by a few per cent: they are taken in so many `turns` a round.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Measure:
     about: str
     take: Callable[[Pair, int], Taken]
     near: frozenset[str] = frozenset()
+    turns: int = 3
 
 
 def _tcp(pair: Pair, seconds: int, *, figure: str, options: str, cpu: str = "") -> Taken:
@@ -155,7 +156,8 @@ MEASURES = (
         partial(_tcp, figure="tcp4_back", options="-P 4 -R"),
         frozenset({"vpnd"}),
     ),
-    Measure("rtt", "rtt", "round trips of an idle tunnel", _idle_rtt, frozenset({"fastd", "vpnd"})),
+    # A turn of one second varies by a fifth, vpnd and fastd differ by three per cent.
+    Measure("rtt", "rtt", "round trips of an idle tunnel", _idle_rtt, frozenset({"fastd", "vpnd"}), turns=9),
     Measure("rtt-loaded", "rtt", "round trips beside one TCP stream", _loaded_rtt),
     Measure(
         "udp100",

@@ -22,7 +22,6 @@ from benchmarks.systems.system import System
 from tests.lab.namespaces import laboratory
 
 Tell = Callable[[str], None]
-TURNS = 3  # in a round, of those that come near to each other
 _REASON_SIZE = 200
 
 
@@ -89,11 +88,11 @@ def pair_trials(
             partial(_is_alive, pairs, system.name),
         )
         for family in dict.fromkeys(measure.family for measure in MEASURES)
-        for turn in range(TURNS)
+        for turn in range(max(measure.turns for measure in MEASURES))
         for system in systems
         for measure in MEASURES
         if measure.family == family
-        and (turn == 0 or system.name in measure.near)
+        and (turn == 0 or (turn < measure.turns and system.name in measure.near))
         and measure.name in wanted
         and (system.measures is None or measure.name in system.measures)
     ]
