@@ -14,9 +14,10 @@ from collections.abc import Iterator
 
 from tests.lab.chorus import LATE_S
 from tests.lab.crowd import identity_of
+from tests.lab.crowded import HEAD
 from tests.lab.namespaces import Host, Lab
 from tests.lab.pair import PORT
-from tests.lab.test_scale import HEAD, peer_text
+from tests.lab.test_scale import peer_text
 from tests.lab.tools import hub_and_crowd
 from tests.lab.vpnd import Vpnd
 

@@ -23,6 +23,7 @@ from tests.lab.classical import (
     Classical,
     build,
     configure,
+    path_mtu,
 )
 from tests.lab.namespaces import Host, Lab, eventually
 from tests.lab.relay import Road, Rules
@@ -31,12 +32,6 @@ from tests.lab.vpnd import Vpnd
 
 STALL_S = 4.0
 POUR = Path(__file__).with_name("pour.py")
-
-
-def path_mtu(vpnd: Vpnd) -> int | None:
-    value = vpnd.status()["peers"][0]["path_mtu"]
-    assert value is None or isinstance(value, int)
-    return value
 
 
 def too_large(topology: Classical) -> int:

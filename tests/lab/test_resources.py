@@ -6,7 +6,6 @@ Bounds of time are those of the catalogue, widened where a test says so: other t
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import star
+from tests.lab import crowded, star
 from tests.lab.classical import (
     GATEWAY_OUTER,
     GATEWAY_TUNNEL,
@@ -27,10 +26,9 @@ from tests.lab.classical import (
     build,
     configure,
 )
-from tests.lab.crowd import identity_of
 from tests.lab.namespaces import CommandError, Host, Lab, eventually
 from tests.lab.resources import Resources, resources_of, status_of, threads_of
-from tests.lab.tools import UdpStream, hub_and_crowd
+from tests.lab.tools import UdpStream
 from tests.lab.vpnd import Vpnd
 
 RATE = 200
@@ -456,42 +454,20 @@ def test_the_plane_has_no_privilege_and_still_rekeys_and_roams(lab: Lab) -> None
 
 def test_a_thousand_peers_at_once(lab: Lab) -> None:
     """[I11] All call a hub that was just started: up within 5 s, or three times that on a busy machine."""
-    count = 1000
-    hub, crowd = hub_and_crowd(lab)
-    vpnd = Vpnd(hub)
-    peers = "".join(
-        f'[peer.p{number}]\npublic_key = "{identity_of(number).public}"\nroute = false\n'
-        f'networks = ["10.200.{number // 250}.{number % 250}/32"]\n'
-        for number in range(count)
-    )
-    vpnd.configure(
-        '[interface]\nname = "vpn"\naddresses = ["10.200.255.1/16"]\n'
-        f'[local]\nlisten = ["0.0.0.0:{PORT}"]\n{peers}'
-    )
+    vpnd, crowd = crowded.build(lab)
     vpnd.start()
     assert vpnd.daemon is not None
     before = held(vpnd)
-    process = crowd.start(
-        *(sys.executable, "-m", "tests.lab.crowd", vpnd.key.public, "10.9.0.1", str(PORT)),
-        *(str(count), "10.64.0.0/16"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    process.stdin.write(b"go\n")
-    process.stdin.flush()
-    result = json.loads(process.stdout.readline())
-    assert result["up"] == count, result
-    assert result["took_s"] < 15.0
+    with crowded.callers(vpnd, crowd) as call:
+        result = call()
+        assert result["up"] == crowded.CROWD, result
+        assert result["took_s"] < 15.0
 
-    def all_are_up() -> bool:
-        states = [peer["state"] for peer in vpnd.ask("status")["instances"][0]["peers"]]
-        return states == ["up"] * count
+        def all_are_up() -> bool:
+            states = [peer["state"] for peer in vpnd.ask("status")["instances"][0]["peers"]]
+            return states == ["up"] * crowded.CROWD
 
-    eventually(all_are_up, what="the hub's own news of every caller")  # its plane answered them before
-    process.communicate(b"\n", timeout=10)
+        eventually(all_are_up, what="every caller up, as the hub tells")
     now = held(vpnd)
     assert {name: each.threads for name, each in now.items()} == {
         name: each.threads for name, each in before.items()

@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import subprocess
-import sys
 from base64 import b64encode
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.lab.classical import PORT
-from tests.lab.crowd import identity_of
-from tests.lab.namespaces import Host, Lab, eventually
+from tests.lab import crowded
+from tests.lab.crowded import HEAD
+from tests.lab.namespaces import Lab, eventually
 from tests.lab.resources import resources_of
-from tests.lab.tools import hub_and_crowd
 from tests.lab.vpnd import Vpnd
 
 MANY = 10_000
-CROWD = 1000
 HELD_KIB_MAX = 150 * 1024  # by daemon and plane together, with pages they share counted twice
-HEAD = f"""\
-[interface]
-name = "vpn"
-addresses = ["10.200.255.1/16"]
-[local]
-listen = ["0.0.0.0:{PORT}"]
-"""
 
 
 def key_of(number: int) -> str:
@@ -111,46 +98,8 @@ def test_a_reload_among_ten_thousand_peers_changes_just_what_it_should(lab: Lab)
     vpnd.assert_no_error()
 
 
-def build_crowd(lab: Lab) -> tuple[Vpnd, Host]:
-    """A hub, and a machine from which every caller of the crowd calls with an address of its own."""
-    hub, crowd = hub_and_crowd(lab)
-    vpnd = Vpnd(hub)
-    vpnd.configure(
-        HEAD
-        + "".join(
-            f'[peer.p{number}]\npublic_key = "{identity_of(number).public}"\nroute = false\n'
-            f'networks = ["10.200.{number // 250}.{number % 250}/32"]\n'
-            for number in range(CROWD)
-        )
-    )
-    return vpnd, crowd
-
-
-@contextlib.contextmanager
-def running_crowd(vpnd: Vpnd, crowd: Host) -> Iterator[subprocess.Popen[bytes]]:
-    process = crowd.start(
-        *(sys.executable, "-m", "tests.lab.crowd", vpnd.key.public, "10.9.0.1", str(PORT)),
-        *(str(CROWD), "10.64.0.0/16"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    yield process
-    process.communicate(b"\n", timeout=30)
-
-
-def call(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(b"go\n")
-    process.stdin.flush()
-    answer: dict[str, Any] = json.loads(process.stdout.readline())
-    return answer
-
-
 def wait_handshakes(vpnd: Vpnd, before: dict[str, int]) -> dict[str, int]:
-    """Waits until every peer has more than before: a plane answers callers before its daemon hears of it."""
+    """Waits until every peer has more than before, as the hub tells."""
     now: dict[str, int] = {}
 
     def all_have_more() -> bool:
@@ -164,21 +113,21 @@ def wait_handshakes(vpnd: Vpnd, before: dict[str, int]) -> dict[str, int]:
 @pytest.mark.parametrize("loses", ["nothing", "the daemon", "daemon and plane"])
 def test_a_thousand_peers_that_come_back_at_once_are_all_up_again(lab: Lab, loses: str) -> None:
     """[I11] At once: to a hub that stayed, to one whose daemon was killed, to one that lost everything."""
-    vpnd, crowd = build_crowd(lab)
+    vpnd, crowd = crowded.build(lab)
     vpnd.own_plane = loses == "the daemon"
     vpnd.start()
-    with running_crowd(vpnd, crowd) as process:
-        none = {f"p{number}": 0 for number in range(CROWD)}
-        assert call(process)["up"] == CROWD
+    with crowded.callers(vpnd, crowd) as call:
+        none = {f"p{number}": 0 for number in range(crowded.CROWD)}
+        assert call()["up"] == crowded.CROWD
         before = wait_handshakes(vpnd, none)
         if loses != "nothing":
             vpnd.kill()
             vpnd.start()
             before = none
-        again = call(process)
-        assert again["up"] == CROWD, again
+        again = call()
+        assert again["up"] == crowded.CROWD, again
         wait_handshakes(vpnd, before)
         assert {peer["state"] for peer in peers_by_name(vpnd).values()} == {"up"}
     roamed = [line for line in vpnd.log().splitlines() if " now at " in line]
-    assert len(roamed) < CROWD, "the log tells of each of a thousand"
+    assert len(roamed) < crowded.CROWD, "the log tells of each of a thousand"
     vpnd.assert_no_error()

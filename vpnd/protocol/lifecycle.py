@@ -135,6 +135,7 @@ def part_at_once(local: Local, peer: Peer) -> list[Action]:
 
 
 def send_on(peer: Peer, local_indices: Iterable[int], payload: bytes) -> list[Action]:
+    """One control message on each of these sessions."""
     return [SendControl(peer.key, payload, index) for index in local_indices]
 
 
